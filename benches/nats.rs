@@ -1,5 +1,5 @@
-//! The NATS store beside the driver's own path, in one run, interleaved: `cargo bench --features nats --bench nats`.
-//! Starts a server of its own; `NATS_SERVER` names another binary.
+//! The NATS store compared with the driver used directly, interleaved in one run: `cargo bench --features nats --bench nats`.
+//! Starts its own server; `NATS_SERVER` names another binary.
 #![allow(clippy::expect_used, clippy::indexing_slicing, clippy::unwrap_used, reason = "a panic ends the benchmark")]
 
 use std::{
@@ -29,7 +29,7 @@ async fn main() {
     for binary in server::servers() {
         let server = server::Server::start(&binary);
         println!("{}", binary.display());
-        // Only that, with `-- followed`.
+        // `-- followed` runs only this part.
         if std::env::args().any(|argument| argument == "followed") {
             followed(&server.url()).await;
             continue;
@@ -62,7 +62,7 @@ async fn store(url: &str) -> NatsStore {
     NatsStore::options().prefix("bench").retention(retention).connect(url).await.unwrap()
 }
 
-/// A stream of the driver's own, with the same settings.
+/// A client of the driver, and a stream with the same settings as the store's.
 async fn plain(url: &str) -> Client {
     let client = async_nats::connect(url).await.unwrap();
     let config = json!({"name": "plain", "subjects": ["plain.>"], "retention": "limits", "storage": "file",
@@ -112,9 +112,9 @@ fn quantile(all: &mut [Duration], part: f64) -> Duration {
     all[(all.len() as f64 * part) as usize]
 }
 
-/// Appends per second of many publishers that each wait for their acknowledgement, beside as many requests of the driver:
-/// the same writes, which the server takes only right after the message that each names (where every publisher has a channel
-/// of its own), and plain ones. Five rounds of each in turn.
+/// Appends per second of many publishers that each wait for their acknowledgement, compared with as many requests through the
+/// driver: conditional writes as the store makes them, which the server accepts only directly after the message that each
+/// names (measured only where every publisher has a channel of its own), and plain writes. Five rounds, which alternate.
 async fn rates(server: &server::Server, publishers: usize, channels: usize) {
     let (store, client) = (store(&server.url()).await, plain(&server.url()).await);
     let (mut figures, mut costs) = ([const { Vec::new() }; 3], [Cost::default(); 3]);
@@ -161,7 +161,7 @@ async fn rates(server: &server::Server, publishers: usize, channels: usize) {
     );
 }
 
-/// Publishes after exactly the message before, as a log must that many may write to.
+/// Publishes only if the previous message is the last of the subject, as a log with several writers must.
 async fn conditional(client: Client, subject: String, last: Arc<AtomicU64>) {
     let mut headers = headers();
     headers.insert("Nats-Expected-Last-Subject-Sequence", last.load(Ordering::Relaxed).to_string());
@@ -192,7 +192,7 @@ async fn cost(server: &server::Server, rate: impl Future<Output = (f64, u32)>) -
     (rate, Cost { client: per(0), server: per(1) })
 }
 
-/// Processor time of a process, in seconds; 0 where that is not told.
+/// Processor time of a process, in seconds; 0 where it is not available.
 fn processor(id: &str) -> f64 {
     let stat = std::fs::read_to_string(format!("/proc/{id}/stat")).unwrap_or_default();
     let after_name = stat.rsplit(')').next().unwrap_or_default();
@@ -201,14 +201,14 @@ fn processor(id: &str) -> f64 {
     ticks / 100.0
 }
 
-/// As many bytes of headers as the store writes.
+/// Headers of the same size as the store's.
 fn headers() -> async_nats::HeaderMap {
     let mut headers = async_nats::HeaderMap::new();
     headers.insert("Tower-Events", "x".repeat(130));
     headers
 }
 
-/// How often a second, and how often in all.
+/// The number of calls per second, and in total.
 async fn rate<P, F>(publishers: usize, begin: impl Fn(usize) -> P) -> (f64, u32)
 where
     P: Fn() -> F + Send + 'static,
@@ -235,8 +235,8 @@ where
     (f64::from(sum) / begun.elapsed().as_secs_f64(), sum)
 }
 
-/// Four nodes on one hot channel, 16 publishers each. What limits them is the processor: an append that another node's came
-/// before is decided and sent again, so that one costs almost twice as much with four nodes as with one.
+/// Up to four nodes on one channel, with 16 publishers each. The processor limits them: an append that loses the race against
+/// another node's is decided and sent again, so that an append costs almost twice as much with four nodes as with one.
 async fn contention(server: &server::Server) {
     let url = &server.url();
     let nodes = Arc::new([store(url).await, store(url).await, store(url).await, store(url).await]);
@@ -255,7 +255,7 @@ async fn contention(server: &server::Server) {
     }
 }
 
-/// What 10 000 followed channels cost a node.
+/// The cost of following 10 000 channels for a node.
 async fn followed(url: &str) {
     let (writer, other) = (store(url).await, store(url).await);
     let channels: Vec<_> = (0..10_000).map(channel).collect();
@@ -296,7 +296,7 @@ async fn followed(url: &str) {
     println!("publish to delivery at the other node, p50: {:?}", quantile(&mut took, 0.5));
 }
 
-/// What the system counts for this process, in KiB.
+/// The resident memory of this process, in KiB.
 fn resident() -> i64 {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));

@@ -1,5 +1,5 @@
-//! The Redis store beside the driver's own path, on a server that this starts: ratios of one run, interleaved, for the
-//! absolute figures depend on the machine. `cargo bench --features redis --bench redis`.
+//! The Redis store compared with the driver used directly, on a server that the benchmark starts: `cargo bench --features redis
+//! --bench redis`. The rounds alternate; trust the ratios, because absolute figures depend on the machine.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, reason = "a benchmark")]
 
 #[path = "../tests/redis/server.rs"]
@@ -46,7 +46,7 @@ async fn connection(server: &Server) -> MultiplexedConnection {
     client.get_multiplexed_async_connection_with_config(&config).await.unwrap()
 }
 
-/// Publish on one node to delivery by another's hub, beside XADD to XREAD.
+/// The time from publishing at one node to the delivery by another node's hub, compared with that from XADD to XREAD.
 async fn latency(server: &Server) {
     let channel = Channel::new("latency").unwrap();
     let publisher = Hub::new(RedisStore::connect(&server.url()).await.unwrap());
@@ -120,9 +120,9 @@ fn median(samples: &mut [Duration]) -> Duration {
     samples[samples.len() / 2]
 }
 
-/// Appends per second of publishers that wait for each acknowledgement, beside as many that write through one connection of
-/// the driver, which pipelines them: the same writes in one transaction (the entry with its header, the channel's record, the
-/// message to other nodes), and a bare XADD of the event, with which no client could tell a log from one that lost its tail.
+/// Appends per second of publishers that wait for each acknowledgement, compared with as many that write through one pipelined
+/// connection of the driver: the same writes in one transaction (the entry with its header, the channel's record, the message
+/// to other nodes), and a bare XADD of the event, with which no client could detect that a log has lost its tail.
 async fn throughput(server: &Server, publishers: usize, channels: usize) {
     let store = RedisStore::connect(&server.url()).await.unwrap();
     let connection = connection(server).await;
@@ -175,7 +175,7 @@ async fn throughput(server: &Server, publishers: usize, channels: usize) {
     );
 }
 
-/// Processor time per act, in microseconds.
+/// Processor time per call, in microseconds.
 #[derive(Clone, Copy, Default)]
 struct Cost {
     client: f64,
@@ -196,7 +196,7 @@ async fn cost(server: &Server, rate: impl Future<Output = (f64, u64)>) -> (f64, 
     (rate, Cost { client: per(0), server: per(1) })
 }
 
-/// Processor time of a process, in seconds; 0 where that is not told.
+/// Processor time of a process, in seconds; 0 where it is not available.
 fn processor(id: &str) -> f64 {
     let stat = std::fs::read_to_string(format!("/proc/{id}/stat")).unwrap_or_default();
     let after_name = stat.rsplit(')').next().unwrap_or_default();
@@ -250,7 +250,7 @@ async fn hot(server: &Server) {
     );
 }
 
-/// How often per second so many tasks get `act` done.
+/// The number of calls of `act` per second, and in total, by this many concurrent tasks.
 async fn rate<A, F>(tasks: usize, act: impl Fn(usize) -> A) -> (f64, u64)
 where
     A: Fn() -> F + Send + 'static,

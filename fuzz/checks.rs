@@ -1,5 +1,5 @@
-//! What holds for any input. The fuzz targets call these functions with inputs that cargo-fuzz finds, `tests/properties.rs`
-//! with random ones; each panics when something does not hold. They use the public interface only.
+//! Properties that hold for any input. The fuzz targets call these functions with inputs that cargo-fuzz finds,
+//! `tests/properties.rs` with random ones; each panics when something does not hold. They use the public interface only.
 
 #[path = "../tests/support/stream_parser.rs"]
 mod stream_parser;
@@ -18,7 +18,7 @@ use tower_service::Service;
 
 use self::stream_parser::Parser;
 
-/// Texts and names that are published are what a browser's parser reads, however the stream is cut.
+/// A browser's parser reads texts and names exactly as they were published, however the stream is split.
 pub fn sse_roundtrip(events: &[(String, Option<String>)], cut: usize) {
     block_on(async {
         let (hub, channel) = (Hub::new(MemoryStore::default()), channel());
@@ -50,7 +50,8 @@ pub fn sse_roundtrip(events: &[(String, Option<String>)], cut: usize) {
     });
 }
 
-/// Bytes are a cursor that reads back as the same text, or an error; a cursor's text is safe wherever it is put.
+/// Any bytes either parse as cursors, which stay the same when they are formatted and parsed again, or are an error. The text of
+/// a cursor needs no escaping.
 pub fn cursor_parse(bytes: &[u8]) {
     if let Ok(cursors) = Cursors::parse(bytes) {
         let text = cursors.to_string();
@@ -62,7 +63,7 @@ pub fn cursor_parse(bytes: &[u8]) {
     }
 }
 
-/// Positions read back from the token that holds them.
+/// Positions are parsed unchanged from the token that contains them.
 pub fn token_roundtrip(positions: &[(String, u64, u64, u32)]) {
     let mut named: Vec<(Channel, Cursor)> = Vec::new();
     for (name, epoch, seq, tag) in positions {
@@ -241,7 +242,7 @@ impl Model {
     }
 
     async fn keyed(&mut self, store: &MemoryStore, key: u8) {
-        // The key stands for its event, so it is repeated as it was.
+        // A key identifies one event, so that event is repeated unchanged.
         let known = self.keys.iter().find(|(known, ..)| *known == key).cloned();
         let (known, text) = known.map_or_else(|| (None, self.text()), |(_, cursor, text)| (Some(cursor), text));
         let event = Event::text(&text).keyed(format!("k{key}")).expect("a key");
@@ -262,7 +263,7 @@ impl Model {
         }
     }
 
-    /// A resume continues with exactly what followed, or is reset to all that is left.
+    /// A resume continues with exactly the entries that follow, or is reset and returns all retained entries.
     async fn resume(&mut self, store: &MemoryStore, which: usize) {
         let Some(&from) = self.seen.get(which % self.seen.len().max(1)) else { return };
         let page = store.read(&channel(), Start::After(from), EVERYTHING).await.expect("a page");
@@ -304,7 +305,7 @@ fn channel() -> Channel {
     Channel::new("a").expect("a channel")
 }
 
-/// Time is paused, so that a wait costs none.
+/// Time is paused, so that waiting takes no real time.
 fn block_on<T>(future: impl Future<Output = T>) -> T {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build();
     runtime.expect("a runtime").block_on(future)

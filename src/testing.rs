@@ -10,13 +10,13 @@
 //!
 //! # #[tokio::main(flavor = "current_thread")]
 //! # async fn main() {
-//! clauses::continues_only_on_proof(&MemoryHarness).await; // one clause, to look into a failure
+//! clauses::continues_only_on_proof(&MemoryHarness).await; // one clause, to investigate a failure
 //! # }
 //! ```
 //!
 //! ## What the harness can do
-//! A harness that only creates places and opens stores runs every clause except those that need something done to a store from
-//! outside. A clause that is skipped because a method has its default implementation says so on standard error:
+//! A harness that only creates places and opens stores runs every clause except those in which the harness must act on the store
+//! itself. A clause that is skipped because a method has its default implementation says so on standard error:
 //!
 //! | method | with the default implementation |
 //! |---|---|
@@ -25,13 +25,13 @@
 //! | [`Harness::reopen`] | [`raised_limits_hold_at_once`](clauses::raised_limits_hold_at_once) and [`lowered_limits_lose_nothing_at_once`](clauses::lowered_limits_lose_nothing_at_once) are skipped |
 //! | [`Harness::wipe`] | [`a_place_that_is_wiped_has_another_epoch`](clauses::a_place_that_is_wiped_has_another_epoch) compares two places |
 //! | [`Harness::begin_trouble`] and [`Harness::end_trouble`] | [`trouble_is_told_and_so_is_its_end`](clauses::trouble_is_told_and_so_is_its_end) is skipped |
-//! | [`Harness::time`] with [`Time::Controlled`], and [`Harness::advance`] | Nothing is skipped: the clauses about time set short limits, and wait. In [`agrees_with_a_model`](clauses::agrees_with_a_model) nothing expires |
+//! | [`Harness::time`] with [`Time::Controlled`], and [`Harness::advance`] | Nothing is skipped: the clauses about time set short limits and wait. In [`agrees_with_a_model`](clauses::agrees_with_a_model) nothing expires |
 //!
 //! In real time a clause that waits takes up to about 160 units of [`Time::Real`]: 8 seconds by default. A store that checks its
 //! limits less often than every few units (of 50 ms) needs a longer unit, or a controlled clock.
 //!
-//! # A user of stores
-//! [`FaultStore`] wraps a store, and fails, delays, loses and reorders as its [`Faults`] handle says.
+//! # Code that uses a store
+//! [`FaultStore`] wraps a store. Its [`Faults`] handle makes calls fail or wait, and hints get lost, duplicated or reordered.
 
 mod case;
 pub mod clauses;

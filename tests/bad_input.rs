@@ -1,4 +1,4 @@
-//! Every invalid request gets an answer that names what is wrong, changes nothing, and leaves the server working. None is a 500.
+//! Every invalid request is answered with what is wrong, changes nothing, and leaves the server working; no answer is a 500.
 
 mod support;
 

@@ -1,4 +1,4 @@
-//! Clients that are sent away: each is told when to reconnect, in the way of its transport, and none is cut off without an answer.
+//! Clients during a drain: each learns when to reconnect, in the form of its transport, and none is cut off without an answer.
 #![allow(clippy::indexing_slicing, clippy::unwrap_used, reason = "a helper that panics is a failed test")]
 
 mod support;
@@ -78,7 +78,7 @@ async fn no_client_that_polls_continuously_is_cut_off_when_the_server_stops() {
     };
     // The server stops only after all have disconnected, however long that takes on a busy machine.
     let gone = support::within(Duration::from_secs(30), all_gone).await;
-    assert!(gone.is_some(), "each client is told that its connection ends");
+    assert!(gone.is_some(), "each client learns that its connection ends");
     app.into_server().stop().await;
     assert!(answers > CLIENTS, "{answers}");
 }

@@ -59,7 +59,7 @@ fn the_files_of_a_module_do_not_import_each_other_in_a_circle() {
     let mut imports: BTreeMap<_, _> =
         files.iter().map(|(file, source)| (file.as_str(), imported_files(file, source, &files))).collect();
     assert!(imports.values().map(BTreeSet::len).sum::<usize>() > 500, "imports are found");
-    // Files that import none of those that are left are on no circle.
+    // Files that import none of the remaining files are in no cycle.
     while let Some(file) = imports.iter().find(|(_, to)| to.iter().all(|to| !imports.contains_key(to.as_str()))) {
         let file = *file.0;
         imports.remove(file);

@@ -44,7 +44,7 @@ async fn no_head_is_longer_than_proxies_accept() {
         // Names of 36 bytes are as long as UUIDs. Every channel is reset.
         for (count, length) in [(24, 36), (32, 66), (64, 66), (64, 255), (2, 255), (1, 255)] {
             let query = query(count, length);
-            // hyper's HTTP/2 server accepts no longer ones.
+            // hyper's HTTP/2 server does not accept longer ones.
             if http == Http::Two && query.len() > 12_000 {
                 continue;
             }

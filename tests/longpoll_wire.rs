@@ -327,7 +327,7 @@ async fn a_drained_poll_is_empty_keeps_its_cursor_and_says_when_to_reconnect() {
         assert_eq!((answer.text(), answer.cursor()), ("[]", head.clone()));
         let seconds: u64 = answer.header("retry-after").parse().unwrap();
         assert!((1..=33).contains(&seconds), "{seconds}");
-        // A poll that arrives during the drain is sent away in the same way, or by 503.
+        // A poll that arrives during the drain is answered in the same way, or with 503.
         let late = app.get(&url).over(http).send().await;
         let seconds: u64 = late.header("retry-after").parse().unwrap();
         assert!((1..=33).contains(&seconds) && [200, 503].contains(&late.status), "{late}");

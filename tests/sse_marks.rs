@@ -238,7 +238,7 @@ async fn a_corrupt_channel_is_reported_and_the_others_continue() {
         app.publish("good", Event::text("2")).await;
         assert_eq!(stream.next().await.data, "2");
         assert_eq!(names(&stream).iter().filter(|name| *name == "stream-error").count(), 1);
-        // On its own the channel is an error without `Retry-After`: it needs a person, and retrying would not help.
+        // On its own the channel is an error without `Retry-After`: an operator has to repair it, and retrying would not help.
         let alone = app.get("/sse?channel=bad&after=earliest").over(http).send().await;
         alone.problem(503);
         assert_eq!(alone.try_header("retry-after"), None);

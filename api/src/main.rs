@@ -1,5 +1,5 @@
-//! Lists the public API of the crate in `docs/public-api.txt`, so that a change of it is seen in review. See the README
-//! beside this.
+//! Lists the public API of the crate in `docs/public-api.txt`, so that a change of the API shows up in review. See
+//! `api/README.md`.
 
 use std::{
     collections::BTreeSet,
@@ -14,8 +14,8 @@ use public_api::PublicApi;
 
 const LIST: &str = "docs/public-api.txt";
 
-/// The crates whose types may be in the API: those that are to stay as they are for as long as ours does. A store's driver is
-/// none of them, so that a new version of it is no new version of ours.
+/// The crates whose types may be in the API: a breaking change in one of them breaks this crate's API too. The drivers of
+/// stores are not among them, so that a new major version of a driver does not force one of this crate.
 const SHOWN: [&str; 12] = [
     "alloc",
     "bytes",
@@ -54,7 +54,7 @@ fn main() -> Result<ExitCode, Box<dyn Error>> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// Every public item, a line each. What the compiler implements for all types of a kind is left out.
+/// Every public item, one per line, without blanket, auto-trait and derived impls.
 fn listed(root: &Path) -> Result<String, Box<dyn Error>> {
     let api = public_api::Builder::from_rustdoc_json(rustdoc_json(root)?)
         .omit_blanket_impls(true)
@@ -66,11 +66,11 @@ fn listed(root: &Path) -> Result<String, Box<dyn Error>> {
 
 fn lines(api: &PublicApi) -> String {
     let items = api.items().map(|item| format!("{item}\n"));
-    // What macros make for themselves is nothing that anybody can name.
+    // Private helpers of macros cannot be named by users.
     items.filter(|item| !item.contains("::__private::")).collect()
 }
 
-/// What rustdoc writes for programs, which only a compiler that may use unstable options does.
+/// The path of rustdoc's JSON output, which needs unstable options of the compiler.
 fn rustdoc_json(root: &Path) -> Result<PathBuf, Box<dyn Error>> {
     let target = root.join("target/api");
     let status = Command::new("cargo")
@@ -83,14 +83,14 @@ fn rustdoc_json(root: &Path) -> Result<PathBuf, Box<dyn Error>> {
     if status.success() { Ok(target.join("doc/tower_events.json")) } else { Err("rustdoc failed".into()) }
 }
 
-/// The other crates that items name.
+/// The crates whose types the items name, except those in [`SHOWN`].
 fn foreign(list: &str) -> BTreeSet<&str> {
     let words = list.split(|other: char| !other.is_alphanumeric() && other != '_' && other != ':');
     let roots = words.filter_map(|word| Some(word.split_once("::")?.0));
     roots.filter(|root| root.starts_with(char::is_lowercase) && !SHOWN.contains(root)).collect()
 }
 
-/// What is gone, and what is new.
+/// The removed lines, and the added ones.
 fn changes(known: &str, now: &str) -> Vec<String> {
     let without = |these: &str, those: &str, sign: char| -> Vec<String> {
         let lines = these.lines().filter(|line| !those.lines().any(|other| other == *line));

@@ -1,4 +1,4 @@
-//! A store whose reads take 50 ms, at most 64 at a time, and clients that retry when they are told to.
+//! A store whose reads take 50 ms, at most 64 at a time, and clients that retry after the delay that an answer asks for.
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! What the engine's driver does alone, to measure beside the store.
+//! The driver used directly, to compare with the store.
 
 use std::sync::Arc;
 
@@ -7,7 +7,7 @@ use tower_events::Channel;
 
 use super::{CONNECTIONS, server::Server};
 
-/// The same rows by the driver alone: a counter row and an entry in one prepared statement.
+/// Writes the same rows as the store: a counter row and an entry, in one prepared statement.
 #[derive(Clone)]
 pub struct Driver {
     clients: Arc<Vec<(Client, tokio_postgres::Statement)>>,
@@ -35,7 +35,7 @@ impl Driver {
         Self { clients: Arc::new(clients) }
     }
 
-    /// Several publishers share a connection, which carries their statements one behind the other.
+    /// Appends one event. Several publishers share a connection, which pipelines their statements.
     pub async fn append(&self, publisher: usize, channel: &Channel) {
         let (client, statement) = &self.clients[publisher % CONNECTIONS];
         let data = vec![b'x'; 200];
@@ -43,7 +43,7 @@ impl Driver {
     }
 }
 
-/// A connection that hears notifications.
+/// A connection that receives notifications.
 pub struct Listener(tokio::sync::mpsc::UnboundedReceiver<i64>, Client);
 
 impl Listener {

@@ -1,6 +1,6 @@
-//! The PostgreSQL store against the engine's own path, on a real server, both in one run: `cargo bench --features postgres
-//! --bench postgres`. Rounds alternate, so that what else the machine does meets both; trust the ratios. Words after `--`
-//! choose parts: latency, appends, hot, nodes, outbox, reads, follow.
+//! The PostgreSQL store compared with the driver used directly, on a real server, in one run: `cargo bench --features postgres
+//! --bench postgres`. Rounds alternate, so that other load on the machine affects both; trust the ratios. Words after `--`
+//! select parts: latency, appends, hot, nodes, outbox, reads, follow.
 #![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, unreachable_pub, dead_code)]
 
 mod driver;
@@ -27,7 +27,7 @@ use self::{
 
 #[tokio::main]
 async fn main() {
-    // `cargo test` runs benchmarks once to see that they work.
+    // `cargo test` runs benchmarks once, to check that they work.
     let quick = !std::env::args().any(|argument| argument == "--bench");
     let Some(server) = Server::start() else { return };
     let bench = Bench { server, quick };
@@ -47,9 +47,9 @@ struct Bench {
 /// Which channels the publishers write to.
 #[derive(Clone, Copy, PartialEq, Debug)]
 enum Spread {
-    /// Each to one of its own.
+    /// Each publisher to its own channel.
     Own,
-    /// All to one.
+    /// All publishers to one channel.
     Hot,
 }
 
@@ -78,7 +78,7 @@ impl Bench {
         store
     }
 
-    /// From the call that publishes to the arrival at another node, beside the engine's own way there.
+    /// The time from the publishing call to the arrival at another node, compared with `pg_notify` and a query.
     async fn latency(&self) {
         let rounds = if self.quick { 20 } else { 2_000 };
         let channel = Channel::new("latency").unwrap();
@@ -96,7 +96,7 @@ impl Bench {
         let (mut ours, mut told, mut read) = (Vec::new(), Vec::new(), Vec::new());
         let (mut acknowledged, mut hinted) = (Vec::new(), Vec::new());
         tokio::time::sleep(Duration::from_millis(500)).await;
-        std::future::poll_fn(|cx| hints.as_mut().poll_next(cx)).await; // to look at everything once
+        std::future::poll_fn(|cx| hints.as_mut().poll_next(cx)).await; // the initial resync
         for _ in 0..rounds {
             let began = Instant::now();
             let append = here.append(&channel, Append::new([Event::text(&*data)]));
@@ -135,7 +135,7 @@ impl Bench {
         );
     }
 
-    /// Appends per second, beside the driver's with the same rows on as many connections.
+    /// Appends per second, compared with the driver writing the same rows on as many connections.
     async fn appends(&self, publishers: usize, spread: Spread) {
         let store = self.store().await;
         let driver = Driver::new(&self.server, &self.client().await).await;
@@ -162,7 +162,7 @@ impl Bench {
         println!("  processor an append, store: {ours}; driver: {theirs}");
     }
 
-    /// Notes what a measurement costs.
+    /// Adds the processor time of a measurement to `cpu`.
     async fn costs(&self, cpu: &mut Cpu, rate: impl Future<Output = f64>) -> f64 {
         let (before, began) = ([cpu_ticks(), self.server_ticks()], Instant::now());
         let rate = rate.await;
@@ -175,13 +175,13 @@ impl Bench {
         rate
     }
 
-    /// Processor time of the server's processes that are alive.
+    /// Processor time of the server's running processes.
     fn server_ticks(&self) -> u64 {
         self.server.pids().iter().map(|pid| ticks_of(&format!("/proc/{pid}/stat"))).sum()
     }
 
-    /// What limits them is the channel's row, which each transaction locks until its commit is on disk: two in five ticks of
-    /// two processors were idle meanwhile, and writers waited for the row (`Lock/transactionid`) or the disk (`IO/WALSync`).
+    /// The limit is the channel's row, which each transaction locks until its commit is on disk: two processors were idle for
+    /// two fifths of the time, and writers waited for the row (`Lock/transactionid`) or the disk (`IO/WALSync`).
     async fn nodes_on_one_channel(&self) {
         for count in [1, 2, 4] {
             let mut nodes = Vec::new();
@@ -217,7 +217,7 @@ impl Bench {
         }
     }
 
-    /// How often a node reads the database for an event, however many subscribers it has.
+    /// The number of reads of the database per event at a node, for different numbers of subscribers.
     async fn reads(&self) {
         let (channel, events) = (Channel::new("read").unwrap(), if self.quick { 20 } else { 500 });
         for count in [1, 100, 1_000] {
@@ -243,7 +243,7 @@ impl Bench {
         }
     }
 
-    /// What it costs a node to follow many channels.
+    /// The cost of following many channels for a node.
     async fn follow(&self) {
         let count = if self.quick { 200 } else { 10_000 };
         let (writer, store) = (self.store().await, self.store().await);
@@ -290,7 +290,7 @@ impl Bench {
         if self.quick { 1 } else { 7 }
     }
 
-    /// Calls per second of so many at once.
+    /// Calls per second of this many concurrent publishers.
     async fn rate<F: Future<Output = ()> + Send + 'static>(&self, publishers: usize, call: impl Fn(usize) -> F) -> f64 {
         let length = Duration::from_millis(if self.quick { 100 } else { 1_500 });
         let calls = Arc::new(std::sync::atomic::AtomicUsize::new(0));
@@ -327,7 +327,7 @@ async fn futures<T, F: Future<Output = T>>(count: usize, make: impl Fn() -> F) -
     all
 }
 
-/// Runs futures at once, on this task.
+/// Runs futures concurrently, in this task.
 async fn join_all(futures: impl Iterator<Item = impl Future<Output = ()>>) {
     let mut all: Vec<_> = futures.map(|future| Some(Box::pin(future))).collect();
     std::future::poll_fn(|cx| {
@@ -341,7 +341,7 @@ async fn join_all(futures: impl Iterator<Item = impl Future<Output = ()>>) {
     .await;
 }
 
-/// Longer than a node waits between two notifications: each round is alone.
+/// Waits longer than a node does between two notifications, so that rounds do not affect each other.
 async fn pause() {
     tokio::time::sleep(Duration::from_millis(8)).await;
 }
@@ -371,11 +371,11 @@ fn resident() -> i64 {
     line.and_then(|line| line.trim().split(' ').next()?.parse().ok()).unwrap_or(0)
 }
 
-/// What calls cost in processor time.
+/// The processor time of calls.
 #[derive(Default)]
 struct Cpu {
     calls: f64,
-    /// Of this process, and of the server.
+    /// The time of this process, and that of the server.
     ticks: [u64; 2],
 }
 
@@ -386,7 +386,7 @@ impl Cpu {
     }
 }
 
-/// Processor time of this process, in units of the kernel, usually 10 ms.
+/// Processor time of this process, in ticks of the kernel, usually 10 ms.
 fn cpu_ticks() -> u64 {
     ticks_of("/proc/self/stat")
 }
@@ -397,5 +397,5 @@ fn ticks_of(stat: &str) -> u64 {
     [11, 12].iter().filter_map(|at| fields.get(*at)?.parse::<u64>().ok()).sum()
 }
 
-/// Of a store's pool, and of the driver beside it.
+/// The number of connections of a store's pool, and of the driver.
 const CONNECTIONS: usize = 16;

@@ -1,4 +1,4 @@
-//! Any bytes are a cursor or an error.
+//! Any bytes are parsed as a cursor or are an error.
 #![no_main]
 
 #[allow(dead_code)]

@@ -1,4 +1,4 @@
-//! Any texts and names come out of a stream as they went in.
+//! Any texts and names are received from a stream exactly as they were published.
 #![no_main]
 
 #[allow(dead_code)]

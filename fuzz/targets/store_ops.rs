@@ -1,4 +1,4 @@
-//! Any sequence of operations leaves a memory store as a plain list would be.
+//! After any sequence of operations a memory store agrees with a plain list.
 #![no_main]
 
 #[allow(dead_code)]

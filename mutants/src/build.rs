@@ -1,4 +1,4 @@
-//! A copy of the workspace with all mutants in it, compiled once. What does not compile is left out, and it is tried again.
+//! A copy of the workspace that contains all mutants, compiled once. Mutants that do not compile are removed until the rest does.
 
 use std::{
     collections::{BTreeMap, BTreeSet, hash_map::DefaultHasher},
@@ -20,9 +20,9 @@ pub struct Built {
     pub mutants: Vec<Mutant>,
     /// The test binaries by name; `lib` has the unit tests.
     pub binaries: BTreeMap<String, PathBuf>,
-    /// What the numbers of the mutants stand for: another text for other sources, whatever their own tests are.
+    /// A hash of the mutated sources without their tests. The numbers of mutants are valid only for the same hash.
     pub sources: String,
-    /// Where the tests run.
+    /// The directory in which the tests run.
     pub copy: PathBuf,
 }
 
@@ -35,7 +35,7 @@ fn conditional_modules(file: &str, text: &str) -> Result<Vec<String>, Failure> {
     Ok(conditional.map(|module| format!("{folder}/{}.rs", module.ident)).collect())
 }
 
-/// Where the mutants of each file lie in its new text.
+/// The number and byte range of each mutant in the rewritten text, by file.
 type Places = BTreeMap<String, Vec<(usize, Range<usize>)>>;
 
 pub fn build(root: &Path, folder: &Path, sources: &[&str], binaries: &BTreeSet<&str>) -> Result<Built, Failure> {
@@ -49,7 +49,7 @@ pub fn build(root: &Path, folder: &Path, sources: &[&str], binaries: &BTreeSet<&
         write(&copy.join(file), &fs::read(root.join(file))?)?;
     }
     let lib = fs::read_to_string(root.join("src/lib.rs"))?;
-    // Inner attributes come first, and the crate's documentation is made of them.
+    // `mod switch` has to follow all inner attributes, which include the crate's documentation.
     let first_item = ["\nmod ", "\npub mod "].into_iter().filter_map(|word| lib.find(word)).min();
     let first_item = first_item.ok_or("src/lib.rs has no modules")?;
     let (attributes, items) = lib.split_at(first_item);
@@ -99,7 +99,7 @@ pub fn build(root: &Path, folder: &Path, sources: &[&str], binaries: &BTreeSet<&
     }
 }
 
-/// What is mutated of a file: its tests come last.
+/// The part of a file that is mutated. Tests are at the end of a file.
 fn without_tests(text: &str) -> &str {
     text.split_once("\nmod tests {").map_or(text, |(code, _)| code)
 }
@@ -116,7 +116,7 @@ fn mutate(texts: &[(&str, String)], copy: &Path, left_out: &BTreeSet<usize>) -> 
     Ok((mutants, places))
 }
 
-/// Writes only what is new, so that cargo compiles no more than it has to.
+/// Writes a file only if its contents differ, so that cargo recompiles as little as possible.
 fn write(file: &Path, bytes: &[u8]) -> Result<(), Failure> {
     if fs::read(file).is_ok_and(|same| same == bytes) {
         return Ok(());
@@ -125,8 +125,8 @@ fn write(file: &Path, bytes: &[u8]) -> Result<(), Failure> {
     Ok(fs::write(file, bytes)?)
 }
 
-/// What cargo says, message by message. It compiles into a folder of its own: packages are told apart by their paths within
-/// their workspace, so that it would take the tests of the workspace itself for those of the copy.
+/// Runs cargo and returns its JSON messages. The target folder is a separate one: cargo identifies packages by their paths
+/// within the workspace, and so would otherwise mistake the test binaries of the workspace itself for those of the copy.
 fn cargo(copy: &Path, arguments: &[&str]) -> Result<Vec<Value>, Failure> {
     let output = Command::new("cargo")
         .args(arguments)
@@ -139,7 +139,7 @@ fn cargo(copy: &Path, arguments: &[&str]) -> Result<Vec<Value>, Failure> {
     Ok(String::from_utf8(output.stdout)?.lines().filter_map(|line| serde_json::from_str(line).ok()).collect())
 }
 
-/// The mutants that errors are about: the smallest at each error.
+/// The mutants that cause the errors: for each error, the smallest one at its position.
 fn faulty(messages: &[Value], places: &Places) -> Result<BTreeSet<usize>, Failure> {
     let mut faulty = BTreeSet::new();
     let errors = messages.iter().map(|message| &message["message"]).filter(|message| message["level"] == "error");
@@ -167,7 +167,7 @@ fn smallest(span: &Value, places: &Places) -> Option<usize> {
     let within = places.iter().filter(|(_, place)| start <= place.start && place.end <= end);
     let around = around.min_by_key(|(_, place)| place.len());
     let nearest = around.or_else(|| within.min_by_key(|(_, place)| place.len()));
-    // A method of what a mutant gives: it is not of the type that it was.
+    // The error may be at a method call on a mutated expression whose type has changed, so the mutant ends just before.
     let before = places.iter().filter(|(_, place)| place.end <= start && start - place.end < 100);
     nearest.or_else(|| before.max_by_key(|(_, place)| (place.end, place.len()))).map(|(number, _)| *number)
 }

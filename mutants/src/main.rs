@@ -1,4 +1,4 @@
-//! Breaks the crate in many small ways, one at a time, and lists what no test notices. See the README beside this.
+//! Breaks the crate in many small ways, one at a time, and lists the changes that no test detects. See `mutants/README.md`.
 
 mod build;
 mod rewrite;
@@ -12,12 +12,12 @@ use crate::{
     run::{Verdict, run},
 };
 
-/// What can be asked for.
+/// A group of sources, and the tests that must detect changes in them.
 struct Group {
     name: &'static str,
     /// The files below `src`, and the folders of the same names.
     sources: &'static [&'static str],
-    /// The tests that are to hold them, cheapest first: a test binary and its arguments each.
+    /// The test suites, fastest first: a test binary and its arguments each.
     suites: &'static [&'static str],
 }
 
@@ -118,7 +118,7 @@ fn main() -> Result<(), Failure> {
     groups.into_iter().try_for_each(|group| judge(group, &folder, &built, below, again))
 }
 
-/// Runs what is open of a group, and lists what was not killed.
+/// Runs the mutants of a group that have no result yet, and lists those that were not killed.
 fn judge(group: &Group, folder: &Path, built: &Built, below: &str, again: bool) -> Result<(), Failure> {
     let file = folder.join(format!("{}.tsv", group.name));
     let is_ours = |mutant: &&Mutant| {
@@ -150,7 +150,7 @@ fn is_of(file: &str, source: &str) -> bool {
     rest.is_some_and(|rest| rest == ".rs" || rest.starts_with('/'))
 }
 
-/// What was found out before, unless the sources have changed since.
+/// The results of earlier runs, unless the sources have changed since.
 fn known(file: &Path, built: &Built) -> Result<BTreeMap<usize, Verdict>, Failure> {
     let text = match fs::read_to_string(file) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => String::new(),

@@ -1,5 +1,5 @@
-//! From a source file to the same file with a switch at every place that can be broken. Only inserts and replaces tokens, so
-//! that mutants may lie within each other. Knows nothing of cargo.
+//! Rewrites a source file so that it contains every mutant behind a switch. Only inserts and replaces tokens, so that mutants can
+//! be nested. Independent of cargo.
 
 use std::ops::Range;
 
@@ -11,38 +11,38 @@ use syn::{
     visit::{self, Visit},
 };
 
-/// A way to break the crate.
+/// A single change that may break the crate.
 #[derive(Clone, Debug)]
 pub struct Mutant {
     pub number: usize,
     pub file: String,
-    /// Of the original file, from 1.
+    /// The line in the original file, from 1.
     pub line: usize,
-    /// What is done to what.
+    /// Describes the change.
     pub what: String,
-    /// Where it lies in the original file, in bytes.
+    /// The byte range in the original file.
     pub place: Range<usize>,
 }
 
-/// The mutants of one file, and the text with all but those left out.
+/// The rewritten text of a file, and the mutants in it.
 pub struct Rewritten {
     pub text: String,
     pub mutants: Vec<Mutant>,
-    /// Where each mutant lies in `text`, in bytes.
+    /// The number of each mutant, and its byte range in `text`.
     pub places: Vec<(usize, Range<usize>)>,
-    /// The number after the last.
+    /// The number after that of the last mutant.
     pub next: usize,
 }
 
-/// Numbers the mutants from `first`. `left_out` do not compile.
+/// Rewrites `source`. The mutants are numbered from `first`; those for which `left_out` returns true are not written.
 pub fn rewrite(file: &str, source: &str, first: usize, left_out: &dyn Fn(usize) -> bool) -> syn::Result<Rewritten> {
     let parsed = syn::parse_file(source)?;
     let lines = std::iter::once(0).chain(source.match_indices('\n').map(|(at, _)| at + 1)).collect();
     let mut finder = Finder { file, source, lines, next: first, mutants: Vec::new(), edits: Vec::new(), left_out };
     finder.visit_file(&parsed);
     let Finder { mutants, mut edits, next, .. } = finder;
-    // Outer openings come before inner ones at the same place, inner ends before outer ones: the order in which they were
-    // found, and its reverse.
+    // At the same position, openings are in the order in which they were found (outer before inner), and ends in reverse
+    // order (inner before outer).
     edits.sort_by_key(|edit| (edit.range.start, edit.order));
     let (mut text, mut at, mut moved) = (String::new(), 0, Vec::new());
     for edit in &edits {
@@ -90,7 +90,7 @@ impl Finder<'_> {
         self.offset(span.start())..self.offset(span.end())
     }
 
-    /// Numbers one mutant for each of `whats`. Whether any is to be written, and the number of the first.
+    /// Adds a mutant for each of `whats`. Returns whether they are to be written, and the number of the first.
     fn add(&mut self, span: Span, whats: &[String]) -> (bool, usize) {
         self.add_at(self.range(span), span.start().line, whats)
     }
@@ -112,7 +112,7 @@ impl Finder<'_> {
     }
 
     fn close(&mut self, at: usize, text: &str) {
-        // Before whatever opens there, and inner ends first.
+        // Before all openings at the same position; inner ends first.
         let order = -1 - self.edits.len() as i64;
         self.edits.push(Edit { range: at..at, order, text: text.to_owned() });
     }
@@ -133,7 +133,7 @@ impl Finder<'_> {
         self.close(range.end, after);
     }
 
-    /// A call of `switch::function` in place of the operator.
+    /// Replaces the operator by a call of `switch::function`.
     fn operator(&mut self, binary: &ExprBinary, function: &str, whats: &[&str]) {
         let shown = self.text(binary.span());
         let whats: Vec<_> = whats.iter().map(|what| format!("{what}: {shown}")).collect();
@@ -151,7 +151,7 @@ impl Finder<'_> {
         self.replace(operator, right);
     }
 
-    /// `&&` and `||`: each side as if the other alone decided.
+    /// Mutates `&&` and `||`: each side is removed in turn, so that the other one decides alone.
     fn junction(&mut self, binary: &ExprBinary, before: &str, neutral: &str) {
         let sides = [&*binary.left, &*binary.right];
         if sides.iter().any(|side| has_let(side)) {
@@ -189,7 +189,7 @@ impl<'ast> Visit<'ast> for Finder<'_> {
             Item::Fn(item) => &item.attrs,
             Item::Impl(item) => &item.attrs,
             Item::Trait(item) => &item.attrs,
-            // Constants, types, and what macros make.
+            // Not mutated: constants, types and macro calls.
             _ => return,
         };
         let shows = |item: &syn::ItemImpl| {
@@ -321,11 +321,11 @@ impl<'ast> Visit<'ast> for Finder<'_> {
     }
 
     fn visit_expr_call(&mut self, call: &'ast syn::ExprCall) {
-        // Not what is called.
+        // The arguments, but not the function.
         call.args.iter().for_each(|argument| self.visit_expr(argument));
     }
 
-    // Constants, and what has constants only.
+    // Not mutated: constants, and syntax that contains only constants.
     fn visit_impl_item_const(&mut self, _: &'ast syn::ImplItemConst) {}
     fn visit_trait_item_const(&mut self, _: &'ast syn::TraitItemConst) {}
     fn visit_pat(&mut self, _: &'ast syn::Pat) {}
@@ -336,8 +336,8 @@ impl<'ast> Visit<'ast> for Finder<'_> {
     fn visit_member(&mut self, _: &'ast Member) {}
 }
 
-/// Whether a statement can be left out: a call, or an assignment to what has a value already. A lock that is released later
-/// is no fault that a test sees.
+/// Whether a statement can be removed: a call, or an assignment other than to `_`. `drop` is not removed, because tests cannot
+/// detect a lock that is released later.
 fn can_go(expression: &Expr) -> bool {
     match expression {
         Expr::Call(call) => !matches!(&*call.func, Expr::Path(path) if path.path.is_ident("drop")),
@@ -357,7 +357,7 @@ fn has_let(expression: &Expr) -> bool {
     }
 }
 
-/// What a function may return in place of what it computes, where that is obvious from its type.
+/// The values that a function may return instead of its result, where they are obvious from the type.
 fn defaults(output: &ReturnType) -> Vec<&'static str> {
     let ReturnType::Type(_, output) = output else { return vec!["()"] };
     let Type::Path(path) = &**output else {

@@ -20,7 +20,7 @@ use crate::{Failure, build::Built, rewrite::Mutant};
 pub enum Verdict {
     Killed,
     Survived,
-    /// No test comes there.
+    /// No test reaches it.
     Unreached,
 }
 
@@ -30,16 +30,16 @@ impl Verdict {
     }
 }
 
-/// Some tests of a binary.
+/// Some tests of a test binary.
 struct Suite {
     binary: PathBuf,
     arguments: Vec<String>,
-    /// The mutants that they come to.
+    /// The mutants that the tests reach.
     reached: BTreeSet<usize>,
     longest: Duration,
 }
 
-/// How many mutants run at a time.
+/// The number of mutants that run at the same time.
 const AT_ONCE: usize = 2;
 
 pub fn run(folder: &Path, results: &Path, built: &Built, suites: &[&str], mutants: Vec<Mutant>) -> Result<(), Failure> {
@@ -70,7 +70,7 @@ pub fn run(folder: &Path, results: &Path, built: &Built, suites: &[&str], mutant
     Ok(())
 }
 
-/// What the tests come to and how long they take, with nothing broken.
+/// Runs the tests with no mutant on, to find which mutants they reach and how long they take.
 fn look(folder: &Path, built: &Built, suite: &str) -> Result<Suite, Failure> {
     let mut words = suite.split(' ').map(str::to_owned);
     let name = words.next().ok_or("a suite without a binary")?;
@@ -110,11 +110,11 @@ fn judge(mutant: &Mutant, suites: &[Suite], folder: &Path) -> (Verdict, String) 
 
 enum Ending {
     Passed,
-    /// By this test, or in this way.
+    /// The name of the failed test, or how the tests ended.
     Failed(String),
 }
 
-/// Ends at the first test that fails, or when it takes too long.
+/// Runs the tests until one fails or they take too long.
 fn end_of(command: &mut Command, longest: Duration) -> Result<Ending, Failure> {
     let start = Instant::now();
     let mut child = command.stdout(Stdio::piped()).stderr(Stdio::null()).stdin(Stdio::null()).spawn()?;
@@ -152,5 +152,5 @@ fn end_of(command: &mut Command, longest: Duration) -> Result<Ending, Failure> {
     })
 }
 
-/// What endless recursion ends at soon, in bytes.
+/// The stack size of threads in bytes: small, so that endless recursion ends soon.
 const STACK: &str = "4194304";

@@ -1,4 +1,4 @@
-//! Goes into the mutated crate: which mutant is switched on, and what each kind does. Never part of the crate itself.
+//! A module of the mutated copy: which mutant is on, and what each kind of mutant does. Never part of the crate itself.
 
 use std::{
     cmp::Ordering,
@@ -13,7 +13,7 @@ use std::{
 
 static ACTIVE: LazyLock<usize> = LazyLock::new(|| number("MUTANT"));
 
-/// Where the numbers of the reached mutants go, when they are asked for.
+/// The file to which the numbers of the reached mutants are written, if requested.
 static LOG: LazyLock<Option<Mutex<std::fs::File>>> = LazyLock::new(|| {
     let path = std::env::var_os("MUTANTS_REACHED")?;
     std::fs::OpenOptions::new().append(true).create(true).open(path).ok().map(Mutex::new)
@@ -71,7 +71,7 @@ pub(crate) fn ne<A: PartialEq<B> + ?Sized, B: ?Sized>(n: usize, a: &A, b: &B) ->
     (a != b) != on(n)
 }
 
-/// Mutant `n` moves the bound by one, the next turns the comparison round.
+/// Mutant `n` moves the bound by one, and mutant `n + 1` negates the comparison.
 macro_rules! ordered {
     ($($name:ident $plain:tt $edge:tt $turned:tt),*) => {$(
         pub(crate) fn $name<A: PartialOrd<B> + ?Sized, B: ?Sized>(n: usize, a: &A, b: &B) -> bool {
@@ -88,12 +88,12 @@ macro_rules! ordered {
 
 ordered!(lt < <= >=, le <= < >, gt > >= <=, ge >= > <);
 
-/// A literal: one more, and one less.
+/// Mutants of a literal: one more, and one less.
 pub(crate) fn literal<T: Number>(n: usize, value: T) -> T {
     if on(n) { value.more() } else if on(n + 1) { value.less() } else { value }
 }
 
-/// A constant: twice, and half of it.
+/// Mutants of a constant: doubled, and halved.
 pub(crate) fn constant<T: Number>(n: usize, value: T) -> T {
     if on(n) { value.twice() } else if on(n + 1) { value.half() } else { value }
 }

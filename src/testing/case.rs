@@ -1,4 +1,4 @@
-//! One run of one clause: a place, a store on it, and assertions that say what was expected.
+//! One run of one clause: a place, a store on it, and assertions whose messages say what was expected.
 
 use std::{fmt::Debug, future::poll_fn, pin::Pin, task::Context, task::Poll, task::Waker, time::Duration};
 
@@ -37,7 +37,7 @@ impl<'a, H: Harness> Case<'a, H> {
         self.harness.open(&self.place).await
     }
 
-    /// Opens the place again with this retention, or reports that the clause is skipped.
+    /// Reopens the place with this retention, or reports that the clause is skipped.
     pub(super) async fn reopened(self, retention: Retention) -> Option<Self> {
         let Self { clause, harness, place, store } = self;
         drop(store);
@@ -46,7 +46,7 @@ impl<'a, H: Harness> Case<'a, H> {
         Some(Self { clause, harness, place, store })
     }
 
-    /// Wipes the place.
+    /// Wipes the place, and opens a store on the new one.
     pub(super) async fn wiped(self) -> Self {
         let Self { clause, harness, place, store } = self;
         let retention = store.retention();
@@ -90,7 +90,7 @@ impl<'a, H: Harness> Case<'a, H> {
         able(self.clause, self.harness.lose_tail(&self.place, channel, n).await)
     }
 
-    /// Waits for some seconds until the store is ready, calling nothing but `health`.
+    /// Waits at most some seconds until the store is ready, and calls nothing but `health`.
     pub(super) async fn becomes_ready(&self) {
         for _ in 0..500 {
             if self.store.health() == Health::Ready {
@@ -126,7 +126,7 @@ impl<'a, H: Harness> Case<'a, H> {
     /// The page after a resume that must continue.
     pub(super) async fn continued(&self, channel: &Channel, after: Cursor) -> Page {
         let page = self.read(channel, Start::After(after)).await;
-        self.same("the outcome of a resume from a proven position", page.outcome, Outcome::Continued);
+        self.same("the outcome of a resume that must continue", page.outcome, Outcome::Continued);
         self.same("where a continued page starts", page.from, after);
         page
     }
@@ -137,7 +137,7 @@ impl<'a, H: Harness> Case<'a, H> {
         self.some("a head", heads.first().copied())
     }
 
-    /// Watches, and takes the first hint, which must be a resync.
+    /// Opens a stream of changes and takes its first hint, which must be a resync.
     pub(super) async fn watch(&self) -> Watch<'a, H> {
         let mut watch = Watch { clause: self.clause, harness: self.harness, stream: Box::pin(self.store.changes()) };
         let first = watch.next("the first hint").await;
@@ -147,7 +147,7 @@ impl<'a, H: Harness> Case<'a, H> {
         watch
     }
 
-    /// Fails unless `seen` is `expected`.
+    /// Fails unless `seen` equals `expected`.
     #[track_caller]
     pub(super) fn same<T: PartialEq + Debug>(&self, what: &str, seen: T, expected: T) {
         if seen != expected {
@@ -155,11 +155,11 @@ impl<'a, H: Harness> Case<'a, H> {
         }
     }
 
-    /// Fails unless `seen` is as `expected` says.
+    /// Fails unless `seen` passes `test`; `expected` describes what passes.
     #[track_caller]
     pub(super) fn holds<T: Debug>(&self, expected: &str, seen: T, test: impl FnOnce(&T) -> bool) {
         if !test(&seen) {
-            self.fail("the answer", expected, &seen);
+            self.fail("the result", expected, &seen);
         }
     }
 
@@ -170,7 +170,7 @@ impl<'a, H: Harness> Case<'a, H> {
 
     #[track_caller]
     pub(super) fn some<T>(&self, what: &str, value: Option<T>) -> T {
-        value.unwrap_or_else(|| self.fail(what, "one", &"none"))
+        value.unwrap_or_else(|| self.fail(what, "a value", &"none"))
     }
 
     #[track_caller]
@@ -182,17 +182,17 @@ impl<'a, H: Harness> Case<'a, H> {
     ) {
         match result {
             Err(error) if test(&error) => {}
-            other => self.fail(what, "to be refused for its reason", &other),
+            other => self.fail(what, "the matching error", &other),
         }
     }
 
     #[track_caller]
     pub(super) fn fail(&self, what: &str, expected: impl std::fmt::Display, seen: &dyn Debug) -> ! {
-        panic!("clause `{}`: {what}: expected {expected}, seen {seen:?}", self.clause)
+        panic!("clause `{}`: {what}: expected {expected}, got {seen:?}", self.clause)
     }
 }
 
-/// Reports that the clause is skipped if the harness is unable.
+/// The value, or a report that the clause is skipped because the harness is unable.
 fn able<T>(clause: &str, done: Result<T, Unable>) -> Option<T> {
     done.map_err(|Unable(why)| eprintln!("=== SKIPPED clause {clause}: {why} ===")).ok()
 }
@@ -205,7 +205,7 @@ pub(super) struct Watch<'a, H: Harness> {
 }
 
 impl<H: Harness> Watch<'_, H> {
-    /// The next hint; fails when none comes within 10 seconds, or 200 units of real time.
+    /// The next hint. Fails if there is none within 10 seconds, or within 200 units of real time if that is longer.
     pub(super) async fn next(&mut self, what: &str) -> Change {
         let next = poll_fn(|cx| self.stream.as_mut().poll_next(cx));
         let longest = match self.harness.time() {
@@ -214,21 +214,21 @@ impl<H: Harness> Watch<'_, H> {
         };
         match tokio::time::timeout(longest, next).await {
             Ok(Some(change)) => change,
-            Ok(None) => panic!("clause `{}`: {what}: expected a hint, seen the end of the changes", self.clause),
-            Err(_) => panic!("clause `{}`: {what}: expected a hint, seen none for {longest:?}", self.clause),
+            Ok(None) => panic!("clause `{}`: {what}: expected a hint, got the end of the stream", self.clause),
+            Err(_) => panic!("clause `{}`: {what}: expected a hint, got none within {longest:?}", self.clause),
         }
     }
 
-    /// The next hint, if there is one already.
+    /// The next hint, if one is available.
     pub(super) fn now(&mut self) -> Option<Change> {
         match self.stream.as_mut().poll_next(&mut Context::from_waker(Waker::noop())) {
             Poll::Ready(Some(change)) => Some(change),
-            Poll::Ready(None) => panic!("clause `{}`: changes: expected no end, seen one", self.clause),
+            Poll::Ready(None) => panic!("clause `{}`: changes: expected no end of the stream, got one", self.clause),
             Poll::Pending => None,
         }
     }
 
-    /// Takes hints until one is about `channel` at `seq` or later, or about everything. Returns the entries in them.
+    /// Takes hints until one is about `channel` at `seq` or later, or is a resync. Returns the channel's entries in them.
     pub(super) async fn until(&mut self, channel: &Channel, seq: u64) -> Vec<Entry> {
         let mut seen = Vec::new();
         loop {
@@ -272,5 +272,5 @@ pub(super) fn timed(text: &str, time: u64) -> Event {
     Event::text(text).at(time).unwrap_or_else(|error| panic!("{time}: {error}"))
 }
 
-/// More than any clause leaves in a channel.
+/// More than any clause stores in a channel.
 pub(super) const ALL: Limit = Limit { events: 1_000_000, bytes: 1 << 30 };

@@ -1,4 +1,4 @@
-//! The clauses of the store contract, one function each. Each opens a place of its own and knows no particular store.
+//! The clauses of the store contract, one function each. Each opens a place of its own and depends on no particular store.
 
 mod changes;
 mod concurrency;
@@ -95,7 +95,7 @@ pub use self::{
 use super::harness::Harness;
 pub use super::model::{agrees_with_a_model, agrees_with_a_model_from};
 
-/// A clause by name.
+/// A clause and its name.
 pub struct Clause<H> {
     name: &'static str,
     run: Run<H>,
@@ -104,7 +104,7 @@ pub struct Clause<H> {
 type Run<H> = for<'a> fn(&'a H) -> Pin<Box<dyn Future<Output = ()> + Send + 'a>>;
 
 impl<H: Harness> Clause<H> {
-    /// The name: that of the function.
+    /// The name of the clause, which is that of its function.
     #[must_use]
     pub fn name(&self) -> &'static str {
         self.name
@@ -125,10 +125,10 @@ impl<H> std::fmt::Debug for Clause<H> {
     }
 }
 
-/// Runs all clauses on the harness, and says the name of each.
+/// Runs all clauses on the harness, and prints the name of each.
 ///
 /// # Panics
-/// At the first that does not hold.
+/// At the first clause that does not hold.
 pub async fn run_all<H: Harness>(harness: &H) {
     for clause in all() {
         println!("clause {}", clause.name());
@@ -142,7 +142,7 @@ pub fn all<H: Harness>() -> Vec<Clause<H>> {
     crate::conformance_tests!(@clauses all)
 }
 
-/// Those of them in which calls overtake each other: worth running on a runtime with one thread and on one with several.
+/// The clauses about concurrent calls: worth running on a runtime with one thread and on one with several.
 #[must_use]
 pub fn races<H: Harness>() -> Vec<Clause<H>> {
     crate::conformance_tests!(@clauses races)

@@ -1,14 +1,14 @@
-//! The suite as tests. The one list of all clauses is here; those that race come last.
+//! The macro that turns the suite into tests. It has the only list of all clauses; those about concurrent calls come last.
 
 /// One test for each clause of the contract, in a module of its own for each way to open the store.
 ///
-/// The tests run on a runtime with two threads; those of clauses in which calls overtake each other run on one thread too, in
-/// a module `on_one_thread`.
+/// The tests run on a runtime with two threads; those about concurrent calls also run on a runtime with one thread, in a module
+/// `on_one_thread`.
 ///
-/// `mod name in harnesses;`: every clause runs on each of the harnesses, which any `IntoIterator` may hold: `[harness]`, or an
-/// `Option` that is `None` where there is no server to test against. They are made anew for each test, in an `async`
-/// function beside which everything of the module around is in scope. Needs `tokio` with `macros` and `rt-multi-thread`
-/// among the dev-dependencies.
+/// `mod name in harnesses;` runs every clause on each of the harnesses. `harnesses` is any `IntoIterator`: `[harness]`, or an
+/// `Option` that is `None` where there is no server to test against. Each test evaluates this expression in its own `async`
+/// function, where everything in the surrounding module is in scope. Needs `tokio` with `macros` and `rt-multi-thread` among the
+/// dev-dependencies.
 ///
 /// ```
 /// use tower_events::{AnyStore, testing::{MemoryHarness, Wrapped, conformance_tests}};
@@ -19,7 +19,7 @@
 /// }
 /// # fn main() {}
 /// ```
-#[doc(hidden)] // At the root, where macros go; it is shown in `testing`.
+#[doc(hidden)] // Exported macros are at the crate root; this one is documented in `testing`.
 #[macro_export]
 macro_rules! conformance_tests {
     ($(mod $group:ident in $harnesses:expr;)+) => {

@@ -72,7 +72,7 @@ struct Shared {
     reads: Calls,
     heads: Calls,
     writes: Calls,
-    /// How many writes are lost on the way to the store.
+    /// How many writes are lost before they reach the store.
     lost_writes: AtomicUsize,
     /// How many responses to writes are lost.
     lost_answers: AtomicUsize,
@@ -108,7 +108,7 @@ impl<S> FaultStore<S> {
         &self.inner
     }
 
-    /// Another handle.
+    /// Another handle to the faults of this store.
     pub fn faults(&self) -> Faults {
         self.faults.clone()
     }
@@ -155,7 +155,7 @@ impl Faults {
         self.0.unreadable.set(channel, None);
     }
 
-    /// Delays every call by this long (tokio's clock) before it reaches the store. Zero ends that.
+    /// Delays every call by this long (tokio's clock) before it reaches the store. Zero ends the delay.
     pub fn delay(&self, delay: Duration) {
         self.0.delay.store(u64::try_from(delay.as_millis()).unwrap_or(u64::MAX), Ordering::SeqCst);
     }
@@ -170,7 +170,7 @@ impl Faults {
         Hold::new(&self.0.reads.gate)
     }
 
-    /// Holds back the results of [`Store::read`] and [`Store::heads`] until the guard is dropped, when they are outdated.
+    /// Holds back the results of [`Store::read`] and [`Store::heads`] until the guard is dropped, so that they are outdated then.
     pub fn hold_answers(&self) -> Hold {
         Hold::new(&self.0.answers)
     }
@@ -201,7 +201,7 @@ impl Faults {
         self.0.hints.duplicate(n);
     }
 
-    /// Swaps each of the next `n` hints with the one after it; it is held back until there is one.
+    /// Swaps each of the next `n` hints with the one after it; a hint is held back until the one after it arrives.
     pub fn reorder_hints(&self, n: usize) {
         self.0.hints.reorder(n);
     }
@@ -248,7 +248,7 @@ impl Faults {
             tokio::time::sleep(Duration::from_millis(delay)).await;
         }
         calls.gate.pass().await;
-        if count_down(&calls.failing) { Err(StoreError::Unavailable("a fault on purpose".into())) } else { Ok(()) }
+        if count_down(&calls.failing) { Err(StoreError::Unavailable("an injected fault".into())) } else { Ok(()) }
     }
 
     fn cut(&self, start: Start, page: Page) -> Page {
@@ -263,11 +263,11 @@ impl Faults {
     async fn write<T>(&self, write: impl Future<Output = Result<T, StoreError>>) -> Result<T, StoreError> {
         self.enter(&self.0.writes).await?;
         if count_down(&self.0.lost_writes) {
-            return Err(StoreError::Unknown("lost on purpose on the way there".into()));
+            return Err(StoreError::Unknown("an injected fault: the request was lost".into()));
         }
         let done = write.await?;
         if count_down(&self.0.lost_answers) {
-            return Err(StoreError::Unknown("lost on purpose on the way back".into()));
+            return Err(StoreError::Unknown("an injected fault: the response was lost".into()));
         }
         Ok(done)
     }
@@ -328,7 +328,7 @@ impl<S: Store> Store for FaultStore<S> {
 
 /// Holds calls back until it is dropped.
 #[derive(Debug)]
-#[must_use = "dropping it lets the calls go on"]
+#[must_use = "dropping it lets the calls continue"]
 pub struct Hold(Arc<Gate>);
 
 impl Hold {
@@ -351,7 +351,7 @@ impl Drop for Hold {
 
 /// Holds hints back until it is dropped.
 #[derive(Debug)]
-#[must_use = "dropping it lets the hints go on"]
+#[must_use = "dropping it lets the hints continue"]
 pub struct HintHold(Arc<HintFaults>);
 
 impl HintHold {

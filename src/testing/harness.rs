@@ -17,7 +17,7 @@ use crate::{
 
 /// Opens the stores that the suite runs on. Every clause opens a place of its own, so nothing needs to be cleaned up.
 ///
-/// What a store cannot do (its clock cannot be set, its log cannot be cut) is left to the default methods, which return
+/// What a store cannot do (its clock cannot be set, its log cannot be truncated) is left to the default methods, which return
 /// [`Unable`]; the clauses that need it are skipped with a message on standard error.
 pub trait Harness: Send + Sync + 'static {
     /// The store.
@@ -58,21 +58,21 @@ pub trait Harness: Send + Sync + 'static {
         n: u64,
     ) -> impl Future<Output = Result<(), Unable>> + Send {
         _ = (place, channel, n);
-        std::future::ready(Err(Unable("the store's tail cannot be cut")))
+        std::future::ready(Err(Unable("the store's log cannot be truncated")))
     }
 
-    /// The same place, for stores with this retention from now on. The stores that were open on it have been dropped.
+    /// The same place, whose stores have this retention from now on. The stores that were open on it have been dropped.
     fn reopen(
         &self,
         place: Self::Place,
         retention: Retention,
     ) -> impl Future<Output = Result<Self::Place, Unable>> + Send {
         _ = (place, retention);
-        std::future::ready(Err(Unable("the store cannot be opened again with other settings")))
+        std::future::ready(Err(Unable("the store cannot be reopened with other settings")))
     }
 
-    /// The place, wiped and created again: a file that was removed, a schema that was dropped. The stores that were open on it have
-    /// been dropped. The default creates another place.
+    /// Wipes the place and creates it again, as when a file is removed or a schema is dropped. The stores that were open on it
+    /// have been dropped. The default creates another place.
     fn wipe(&self, place: Self::Place, retention: Retention) -> impl Future<Output = Self::Place> + Send {
         drop(place);
         self.place(retention)
@@ -81,7 +81,7 @@ pub trait Harness: Send + Sync + 'static {
     /// Makes appends to the place fail from now on, as a server that hangs or a full disk does. The stored data stays.
     fn begin_trouble(&self, place: &Self::Place) -> impl Future<Output = Result<(), Unable>> + Send {
         _ = place;
-        std::future::ready(Err(Unable("the store cannot be kept from working")))
+        std::future::ready(Err(Unable("the store cannot be made to fail")))
     }
 
     /// Makes appends succeed again.
@@ -97,7 +97,7 @@ pub enum Time {
     /// Only by [`Harness::advance`].
     Controlled,
     /// By itself. The suite counts time in units of this length; the clauses about time let some tens of units pass, and assume
-    /// that a few calls take less than ten.
+    /// that a few calls take less than ten units.
     Real {
         /// The length of a unit.
         unit: Duration,
@@ -119,7 +119,7 @@ impl Time {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Unable(pub &'static str);
 
-/// Runs the suite on [`MemoryStore`]: a harness to copy from.
+/// Runs the suite on [`MemoryStore`]. An example to copy from.
 ///
 /// ```
 /// use tower_events::testing::{MemoryHarness, run_all};

@@ -1,4 +1,4 @@
-//! Random operations on a store and on a plain model side by side: whatever the store answers, the model must allow.
+//! Random operations on a store and on a simple model of it: the model must allow every result of the store.
 
 mod log;
 mod page;
@@ -13,7 +13,8 @@ use super::{
 };
 use crate::store::Retention;
 
-/// Random operations give what a plain model allows, from a seed of `TOWER_EVENTS_SEED` or a few fixed and one new one.
+/// Random operations have results that a simple model of the contract allows. Runs with the seed in `TOWER_EVENTS_SEED`, or else
+/// with several fixed seeds and a random one.
 ///
 /// # Panics
 /// When the clause does not hold; the seed is printed.
@@ -21,13 +22,13 @@ pub async fn agrees_with_a_model<H: Harness>(harness: &H) {
     if let Some(seed) = std::env::var("TOWER_EVENTS_SEED").ok().and_then(|seed| seed.parse().ok()) {
         return agrees_with_a_model_from(harness, seed).await;
     }
-    // Each of the fixed ones meets all that the broken stores do wrong.
+    // With each of the fixed seeds, this clause finds every defect that `tests/broken_stores` expects it to find.
     for seed in [6, 9, 18, fastrand::u64(..)] {
         agrees_with_a_model_from(harness, seed).await;
     }
 }
 
-/// As [`agrees_with_a_model`], from one seed.
+/// As [`agrees_with_a_model`], with one seed.
 ///
 /// # Panics
 /// When the clause does not hold; the seed is printed.
@@ -43,7 +44,8 @@ pub async fn agrees_with_a_model_from<H: Harness>(harness: &H, seed: u64) {
     }
 }
 
-/// Small limits, so that a run reaches all of them. Time passes only where it is controlled, else nothing expires.
+/// Small limits, so that a run reaches all of them. The limits in time stay long unless time is controlled: in real time nothing
+/// may expire during a run.
 fn retention(random: &mut fastrand::Rng, time: Time) -> Retention {
     let small = Retention::default().events(random.u64(1..24)).bytes(random.u64(600..6_000));
     match time {
@@ -55,7 +57,7 @@ fn retention(random: &mut fastrand::Rng, time: Time) -> Retention {
     }
 }
 
-/// Names the seed when its run panics.
+/// Prints the seed if the run panics.
 struct SeedNote(u64);
 
 impl Drop for SeedNote {

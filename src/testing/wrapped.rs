@@ -1,4 +1,4 @@
-//! A harness around another.
+//! A harness that wraps the stores of another one.
 
 use std::{future::Future, time::Duration};
 
@@ -8,7 +8,7 @@ use crate::{
     store::{Retention, Store},
 };
 
-/// Another harness with each of its stores wrapped: to run the suite on [`AnyStore`](crate::AnyStore), or on a decorator.
+/// Wraps each store of another harness, to run the suite on [`AnyStore`](crate::AnyStore) or on a decorator.
 ///
 /// ```
 /// use tower_events::{AnyStore, testing::{MemoryHarness, Wrapped, clauses}};
@@ -26,7 +26,7 @@ pub struct Wrapped<H, F> {
 }
 
 impl<H, F> Wrapped<H, F> {
-    /// Wraps each store of `inner` by `wrap`.
+    /// Wraps each store of `inner` with `wrap`.
     pub fn new(inner: H, wrap: F) -> Self {
         Self { inner, wrap }
     }

@@ -147,7 +147,7 @@ impl Fault for HidesCloses {
     }
 }
 
-/// Sends no hints about channels whose names contain other than letters, digits and colons.
+/// Sends no hints about channels whose names contain anything but letters, digits and colons.
 pub(crate) struct AnnouncesOnlyPlainNames;
 
 impl Fault for AnnouncesOnlyPlainNames {

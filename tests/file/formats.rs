@@ -57,7 +57,7 @@ async fn an_older_file_is_upgraded_with_its_floor() {
         let absent: Vec<_> = (0..20).map(|n| channel(&format!("absent {n}"))).collect();
         let heads = store.heads(&absent).await.unwrap();
         assert!(heads.iter().all(|head| head.cursor.seq == 7), "{heads:?}");
-        // Floors now rise for a few names only, and the positions of other absent channels stay valid.
+        // After the upgrade a floor rises for a few names only, and the positions of other absent channels stay valid.
         store.append(&channel("goes"), Append::new([Event::text("x")])).await.unwrap();
         store.delete(&channel("goes")).await.unwrap();
         let page = store.read(&absent[0], Start::After(heads[0].cursor), Limit::default()).await.unwrap();

@@ -65,7 +65,7 @@ async fn a_store_on_a_full_disk_is_read_only_until_there_is_space() {
     while append(&store, "x".repeat(20_000)).await.is_ok() {}
     assert_eq!(store.health(), Health::ReadOnly);
     assert!(can_read(&store).await);
-    // Retries must not take a full disk for one with space.
+    // Retries must not mistake a full disk for one with space.
     for _ in 0..60 {
         sleep(Duration::from_millis(50)).await;
         assert_eq!(store.health(), Health::ReadOnly);

@@ -37,7 +37,7 @@ async fn a_killed_publisher_loses_nothing_that_was_acknowledged() {
         acknowledged.extend(lines);
         acknowledged.push(vec![format!("survivor:{round}")]);
     }
-    assert!(longest < Duration::from_secs(1), "others went on after {longest:?}");
+    assert!(longest < Duration::from_secs(1), "others continued after {longest:?}");
     assert_eq!(integrity(&dir.file()), "ok");
     let entries = read_all(&store).await;
     let kept = texts(&entries);
@@ -59,7 +59,7 @@ async fn a_killed_publisher_loses_nothing_that_was_acknowledged() {
     }
     assert_eq!(followed, entries);
     println!(
-        "{kills} rounds, 2 kills each: {events} acknowledged, {} kept; others went on within {longest:?}",
+        "{kills} rounds, 2 kills each: {events} acknowledged, {} kept; others continued within {longest:?}",
         kept.len()
     );
 }

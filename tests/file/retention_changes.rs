@@ -1,4 +1,4 @@
-//! Retention that is raised or lowered between two openings: what the lesser setting keeps is kept. `shared_retention`
+//! Retention that is raised or lowered between two openings: what the smaller setting keeps is kept. `shared_retention`
 //! tests several processes at once.
 
 use std::{
@@ -85,7 +85,7 @@ async fn changing_a_limit_loses_nothing_that_both_settings_keep() {
                 let kept = kept(&store).await;
                 assert!(kept.ends_with(&newest(all, least)), "{round}: {n}");
                 if keeps == most {
-                    assert!(kept.starts_with(&before), "{round}: {n}: what the lesser setting has left");
+                    assert!(kept.starts_with(&before), "{round}: {n}: what the smaller setting has left");
                 }
             }
             run_janitor(&store).await;
@@ -177,8 +177,8 @@ async fn a_record_is_kept_for_the_lesser_setting_at_least() {
     assert_eq!(rows.query_row(count, [], |row| row.get::<_, i64>(0)).unwrap(), 0);
 }
 
-/// One of two processes has a clock that is ahead, and keeps more. Each judges age by its own clock, not by the stamps
-/// of the other.
+/// One of two processes has a clock that is ahead, and keeps more. Each determines age by its own clock, not by the
+/// other's timestamps.
 #[tokio::test]
 async fn stamps_of_a_clock_that_is_ahead_expire_nothing_for_others() {
     let hours = |hours: u64| Retention::default().age(Duration::from_secs(hours * 3600));
@@ -192,7 +192,7 @@ async fn stamps_of_a_clock_that_is_ahead_expire_nothing_for_others() {
     append(&right, "2").await.unwrap();
     run_janitor(&right).await;
     assert_eq!(kept(&right).await, ["0", "1", "from ahead", "2"]);
-    // The process that is ahead drops what has expired by its clock, and readers of that get a reset.
+    // The process that is ahead drops entries that have expired by its clock, and their readers are reset.
     drop(ahead);
     place.pass(400);
     let shorter = place.open_ahead(&hours(1), 2 * 3600);

@@ -63,7 +63,7 @@ async fn the_greater_size_of_two_processes_applies() {
     assert_eq!((kept(&less).await.len(), kept(&more).await.len()), (100, 100));
 }
 
-/// The process with the lesser age still reads older entries, and knows older keys.
+/// The process with the smaller maximum age still reads older entries, and knows older keys.
 #[tokio::test]
 async fn the_greater_age_of_two_processes_applies() {
     let place = Place::new();
@@ -211,7 +211,7 @@ async fn the_table_of_users_is_created_if_missing() {
     assert_eq!(super::support::integrity(&place.dir.file()), "ok");
 }
 
-/// Only what other processes wanted to keep is lost.
+/// Only the settings of other processes are lost.
 #[tokio::test]
 async fn damaged_rows_of_users_do_not_prevent_reads_and_writes() {
     let place = Place::new();

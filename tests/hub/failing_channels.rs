@@ -147,7 +147,7 @@ async fn one_unreadable_channel_does_not_stop_the_comparison_of_other_heads() {
         faults.lose_hints(usize::MAX);
         append(&inner, ["found by a comparison only"]).await;
         let seen = timeout(crate::CHECK_EVERY * 2, texts(&mut readers[1])).await;
-        assert_eq!(seen.expect("the comparison goes on"), ["found by a comparison only"]);
+        assert_eq!(seen.expect("the comparison continues"), ["found by a comparison only"]);
     }
 }
 
@@ -177,7 +177,7 @@ async fn an_unreadable_channel_is_not_mistaken_for_a_failing_store() {
     faults.lose_hints(usize::MAX);
     append(&inner, ["found by a comparison only"]).await;
     let seen = timeout(crate::CHECK_EVERY * 2, texts(&mut live)).await;
-    assert_eq!(seen.expect("the comparison goes on"), ["found by a comparison only"]);
+    assert_eq!(seen.expect("the comparison continues"), ["found by a comparison only"]);
 }
 
 #[tokio::test(start_paused = true)]

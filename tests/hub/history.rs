@@ -26,7 +26,7 @@ async fn a_subscription_is_live_once_its_history_is_delivered() {
     assert!(idle.is_live(), "nothing to catch up");
     let mut behind = hub.subscribe(Subscription::new(channels(["a", "b"])).start(Start::Earliest)).await.unwrap();
     assert!(!behind.is_live());
-    // An event that comes meanwhile is not history.
+    // An event that is appended meanwhile is not history.
     publish(&hub, "a", 5).await;
     let mut seen = Vec::new();
     while !behind.is_live() {
@@ -47,7 +47,7 @@ async fn a_start_is_decided_when_subscribing_returns() {
             hub.publish_all(&channel("a"), events(0..3)).await.unwrap();
             let mut reader = hub.subscribe(Subscription::new(names.clone()).start(start)).await.unwrap();
             let from = reader.cursors();
-            // Events that come now do not shift the start.
+            // Events that are appended meanwhile do not move the start.
             hub.publish_all(&channel("a"), events(3..5)).await.unwrap();
             let mut seen = Vec::new();
             while !reader.is_live() {
@@ -152,7 +152,7 @@ async fn a_subscription_is_live_at_the_end_of_a_log_that_lost_its_tail() {
     assert!(is_parked(&mut subscriber).await);
     assert!(subscriber.is_live());
 
-    // Nothing at all is left of what it was to read.
+    // Nothing that it should read is retained.
     let both = Subscription::new(channels(["a", "b"])).start(Start::Earliest);
     let mut subscriber = hub.subscribe(both).await.unwrap();
     inner.lose_tail(&channel("a"), 5);
@@ -221,7 +221,7 @@ async fn a_start_by_time_is_reset_when_the_log_loses_its_tail_before_it_is_read(
     }
 }
 
-/// A store that reads another history of the same channels once it is told to.
+/// A store that can be switched to another history of the same channels.
 struct Replaced {
     by: MemoryStore,
     is_replaced: AtomicBool,
@@ -303,7 +303,7 @@ async fn a_subscription_is_live_at_the_end_of_its_history_even_if_all_of_that_wa
     inner.append(&channel("a"), Append::new([old(), old(), old()])).await.unwrap();
     assert!(matches!(next(&mut subscriber).await, Delivery::Failed(_)));
     assert!(!subscriber.is_live());
-    // What came since is not filtered, and takes another read.
+    // Events that were appended since are not filtered, and take another read.
     let nothing = tokio::time::timeout(Duration::from_secs(1), subscriber.next()).await;
     assert!(nothing.is_err() && subscriber.is_live(), "{nothing:?}");
 }

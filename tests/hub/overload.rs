@@ -69,8 +69,8 @@ async fn reads_beyond_the_queue_are_refused_at_once_and_queued_ones_after_a_time
     drop(held);
 }
 
-/// Answers as a fraction of the capacity, under a load of `offered` times the capacity by clients that come back when they are
-/// told to.
+/// Answers as a fraction of the capacity, under a load of `offered` times the capacity by clients that retry after the delay
+/// that an answer asks for.
 async fn goodput(offered: f64) -> f64 {
     const CAPACITY: f64 = 160.0; // 8 reads at once, of 50 ms
     let seconds = Duration::from_secs(12);

@@ -1,4 +1,4 @@
-//! A store that breaks its contract: it panics, or its hints end. The callers get an error, and all other readers go on.
+//! A store that breaks its contract: it panics, or its hints end. The callers get an error, and all other readers continue.
 
 use std::{
     future::Future as _,
@@ -26,7 +26,7 @@ use super::{
     *,
 };
 
-/// A store that panics as often as it is told to.
+/// A store with a configurable number of panics.
 #[derive(Default)]
 struct Panicking {
     inner: MemoryStore,
@@ -35,7 +35,7 @@ struct Panicking {
     /// How many of the next streams of hints end at once, and how many panic.
     ending_hints: AtomicUsize,
     panicking_hints: AtomicUsize,
-    /// How many calls for heads it takes until all of them panic.
+    /// Calls of `heads` wait until this many have been made, and then all of them panic; 0 if none waits.
     together: AtomicUsize,
     called: AtomicUsize,
     all_called: Notify,

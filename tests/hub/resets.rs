@@ -44,7 +44,7 @@ async fn a_reset_moves_the_position_only_when_it_is_delivered() {
     assert_eq!(
         subscriber.cursors(),
         old.into(),
-        "a client that disconnects now must learn of the reset when it comes back"
+        "a client that disconnects now must learn of the reset when it reconnects"
     );
     let reset = reset(&mut subscriber).await;
     assert_eq!(subscriber.cursors(), reset.earliest.into());

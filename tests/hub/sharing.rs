@@ -199,7 +199,7 @@ async fn readers_that_come_back_to_different_positions_of_one_history_share_its_
         });
     }
     coming_back.join_all().await;
-    // Each reading for itself would take five times as many.
+    // If each reader read for itself, it would take five times as many.
     assert!(faults.reads() <= 1_000, "{} reads for ten pages", faults.reads());
 }
 

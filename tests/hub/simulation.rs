@@ -1,6 +1,6 @@
-//! Random worlds: several hubs on one faulty store, publishers, and readers that come, go, lag and change hubs. Whatever
-//! happens, each reader receives every retained event once and in order, or a reset where some are missing; and each reset,
-//! start and close is what the store answered.
+//! Random simulations: several hubs on one faulty store, publishers, and readers that connect, leave, lag and change hubs.
+//! Whatever happens, each reader receives every retained event once and in order, or a reset where some are missing; and each
+//! reset, start and close is what the store answered.
 
 mod reader;
 mod recording_store;
@@ -33,7 +33,7 @@ fn every_reader_receives_each_event_once_in_order_or_a_reset() {
     }
 }
 
-/// If the hub reported anything else than the store, the simulation would find it: here it is the store that answers wrongly.
+/// The simulation detects a hub that reports anything else than the store. The difference is made in the store's answers here.
 #[test]
 fn the_simulation_finds_each_defect() {
     for (defect, found_as) in [
@@ -52,7 +52,7 @@ fn the_simulation_finds_each_defect() {
     }
 }
 
-/// Fails with what went wrong in the world of this seed.
+/// Fails with what went wrong in the simulation with this seed.
 fn run(seed: u64, defect: Defect) -> Result<(), String> {
     let result = catch_unwind(AssertUnwindSafe(|| {
         let mut runtime = tokio::runtime::Builder::new_current_thread();
@@ -232,7 +232,7 @@ impl World {
         self.inner.lose_tail(&of, self.rng.u64(..4));
     }
 
-    /// Without faults every reader gets to the end.
+    /// Without faults every reader reaches the end.
     async fn finish(&mut self) {
         for Node { faults, recording, .. } in &self.nodes {
             faults.lose_hints(0);

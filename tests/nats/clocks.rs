@@ -1,5 +1,5 @@
-//! Whose clock decides what is old: nodes on machines with wrong clocks, which are processes with a small preloaded
-//! library. Needs a C compiler.
+//! Which clock determines the age of entries: nodes on machines with wrong clocks, simulated by processes with a small
+//! preloaded library. Needs a C compiler.
 
 use std::{
     path::{Path, PathBuf},

@@ -40,7 +40,7 @@ async fn append(store: &NatsStore) -> Option<()> {
     done.inspect_err(|error| println!("{error:?}")).ok().map(drop)
 }
 
-/// One call after the other, until told to stop.
+/// One call after the other, until stopped.
 async fn in_turn(store: NatsStore, stop: Arc<AtomicBool>) -> Share {
     let mut share = Share::default();
     while !stop.load(Ordering::SeqCst) {

@@ -1,5 +1,5 @@
 //! Faults of servers and networks. In each case: order per channel, nothing acknowledged is lost unless a reset reports
-//! it, and nothing comes twice.
+//! it, and nothing is delivered twice.
 
 use std::{
     path::Path,

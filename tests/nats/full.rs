@@ -59,7 +59,7 @@ async fn an_expired_channel_is_absent_though_nothing_can_be_written() {
         let heads = store.heads(&[of.clone(), other]).await.expect("heads");
         assert_eq!(heads[0], page.head);
         assert_ne!(page.head.cursor, last);
-        // A position given meanwhile is not taken for the one before the next event.
+        // A position that was returned meanwhile is not mistaken for the one before the next event.
         set_most_bytes(&admin, (-1).into()).await;
         store.append(&of, Append::new([Event::text("y")])).await.expect("an append");
         let outcome = store.read(&of, Start::After(last), Limit::default()).await.expect("a page").outcome;

@@ -25,7 +25,7 @@ pub struct NatsHarness {
     places: AtomicU64,
 }
 
-/// As which user the stores connect.
+/// The user as which the stores connect.
 #[derive(Clone, Copy)]
 enum Users {
     Anybody,
@@ -134,5 +134,5 @@ impl NatsPlace {
     }
 }
 
-/// Most places of one harness.
+/// The maximum number of places of one harness.
 const MOST_PLACES: u64 = 300;

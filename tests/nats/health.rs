@@ -142,7 +142,7 @@ async fn a_newer_format_is_reported_with_both_versions_and_nothing_is_written_an
         opened.read(&of, Start::Earliest, Limit::default()).await.expect("a page");
         let refused = opened.append(&of, Append::new([Event::text("x")])).await.expect_err("a newer format");
         assert!(matches!(refused, StoreError::NewerFormat { stored: 3, .. }), "{refused:?}");
-        // Then it no longer admits this one; a message of the newer format is no damage either.
+        // Then it does not admit this one any longer; a message in the newer format does not count as damage either.
         stored("3 3 3").await;
         let refused = NatsStore::connect(&server.url()).await.expect_err("a newer format");
         assert!(

@@ -24,7 +24,7 @@ impl Hints {
         while !matches!(self.next().await, Change::Resync) {}
     }
 
-    /// Takes hints until one concerns `channel` at `seq`; returns the entries that came.
+    /// Takes hints until one concerns `channel` at `seq`; returns the entries received.
     pub async fn until(&mut self, channel: &Channel, seq: u64) -> Vec<Entry> {
         let mut all = Vec::new();
         loop {

@@ -101,7 +101,7 @@ async fn heads_requested_in_parts_cost_one_scan_of_all_channels() {
             }
             count += 1;
         }
-        // Of the records, the announcements and the floors.
+        // One for the records, one for the announcements and one for the floors.
         assert!(count <= 3, "{count} looks");
     }
 }

@@ -189,7 +189,7 @@ async fn follow(store: NatsStore, channel: Channel, start: Cursor, stopped: Arc<
             Outcome::Continued => assert_eq!(page.from, at, "the start of a continued page"),
             Outcome::Reset(reason) => {
                 followed.resets.push(reason);
-                // What comes now may have been seen already: it is another history, or the rest of this one.
+                // The entries after a reset may have been seen already, in this history or in another one.
                 followed.seen.retain(|seen| page.entries.iter().all(|entry| entry.data != seen.data));
             }
         }

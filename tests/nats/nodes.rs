@@ -34,7 +34,7 @@ async fn until(subscriber: &mut Subscriber, last: &str) {
     }
 }
 
-/// The consumer brings each event to a node once, and nothing is read, however many subscribers there are.
+/// The consumer delivers each event to a node once, and nothing is read, however many subscribers there are.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn many_subscribers_cost_the_server_as_much_as_one() {
     for binary in servers() {
@@ -53,7 +53,7 @@ async fn many_subscribers_cost_the_server_as_much_as_one() {
             for subscriber in &mut all {
                 until(subscriber, "first").await;
             }
-            // All requests to the server have subjects that begin so, whichever server responds.
+            // The subjects of all requests to the server begin like this, whichever server responds.
             let admin = async_nats::connect(server.url()).await.expect("a client");
             let mut questions = admin.subscribe("$JS.API.>").await.expect("a subscription");
             admin.flush().await.expect("a server");

@@ -35,7 +35,7 @@ async fn resume(store: &NatsStore, from: Cursor) -> Outcome {
 
 /// Three events are appended to an absent channel, are lost, and others are appended: readers that waited for the first
 /// one are reset, and so are those that saw some of them, on the node that wrote, on one that only reads and on one
-/// that comes later.
+/// that starts later.
 async fn is_told<F: Future<Output = ()>>(what: &str, lose: impl Fn(async_nats::Client, String) -> F) {
     for binary in servers() {
         let server = Server::start(&binary);
@@ -118,7 +118,7 @@ async fn what_an_operators_max_age_deletes_is_a_reset() {
         limit(&admin, "max_age", 100_000_000.into()).await;
         let deadline = std::time::Instant::now() + Duration::from_secs(20);
         while api(&admin, "STREAM.INFO.tower-events", "").await["state"]["messages"] != 0 {
-            assert!(std::time::Instant::now() < deadline, "nothing goes");
+            assert!(std::time::Instant::now() < deadline, "no message is deleted");
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
         limit(&admin, "max_age", 0.into()).await;

@@ -139,7 +139,7 @@ async fn the_node_that_forgets_later_decides() {
     }
 }
 
-/// A key that a node forgot, before another node came that remembers it for longer, is known again.
+/// A key that a node forgot, before another node started that remembers it for longer, is known again.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn keys_are_remembered_for_longer_once_a_node_announces_it() {
     for binary in servers() {
@@ -175,7 +175,7 @@ async fn the_setting_of_a_node_that_is_gone_no_longer_counts() {
         let admin = async_nats::connect(setup.server.url()).await.expect("a client");
         let deadline = Instant::now() + Duration::from_secs(20);
         while api(&admin, "STREAM.INFO.tower-events", "").await["state"]["messages"].as_u64() > Some(40) {
-            assert!(Instant::now() < deadline, "nothing goes");
+            assert!(Instant::now() < deadline, "no message is deleted");
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
     }

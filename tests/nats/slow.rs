@@ -19,7 +19,7 @@ use crate::{
     wire::{Slow, Wire},
 };
 
-/// The latency in each direction: more than others wait for an announced log.
+/// The latency in each direction: longer than other nodes wait for an announced log.
 const DELAY: Duration = Duration::from_millis(500);
 
 fn channel() -> Channel {
@@ -30,7 +30,7 @@ async fn store(url: &str) -> NatsStore {
     NatsStore::options().timeout(Duration::from_secs(30)).connect(url).await.expect("a store")
 }
 
-/// Others read all the time, and raise the floor whenever an announced log does not appear.
+/// Other nodes read continually, and raise the floor whenever an announced log does not appear.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_distant_node_starts_a_channel_while_others_read_it() {
     for binary in servers() {
@@ -53,7 +53,7 @@ async fn a_distant_node_starts_a_channel_while_others_read_it() {
         stop.store(true, Ordering::SeqCst);
         reading.await.expect("a reader");
         let done = done.expect("an append");
-        // Its loss is detected, although others took its announcement for that of a lost log.
+        // Its loss is detected, although other nodes mistook its announcement for that of a lost log.
         let admin = async_nats::connect(server.url()).await.expect("a client");
         let info = api(&admin, "STREAM.INFO.tower-events", "").await;
         let root = info["config"]["subjects"][0].as_str().expect("a subject").trim_end_matches(".>").to_owned();
@@ -65,7 +65,7 @@ async fn a_distant_node_starts_a_channel_while_others_read_it() {
     }
 }
 
-/// Two nodes that start the same channel do not keep each other from it.
+/// Two nodes that start the same channel do not prevent each other from doing so.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn two_distant_nodes_start_a_channel() {
     for binary in servers() {

@@ -145,7 +145,7 @@ async fn the_server_does_not_keep_what_is_no_longer_visible_but_keys_stay() {
             assert!(std::time::Instant::now() < deadline, "{messages} messages with {bytes} bytes are left");
             store.append(&of, Append::new([Event::text("more")])).await.expect("an append");
         }
-        // A node that comes now knows the keys of deleted messages.
+        // A node that starts afterwards knows the keys of deleted messages.
         let other = NatsStore::options().connect(&server.url()).await.expect("a store");
         for n in [0_u32, 1, 299, 598, 599] {
             let again = Append::new([Event::text(text(n)).keyed(n.to_string()).expect("a key")]);

@@ -1,6 +1,6 @@
-//! The example server as several nodes on one server, as users run it: programs that are started, spoken to over
-//! sockets and killed, with real servers that come and go. `cargo build --examples` with the same features builds the
-//! programs.
+//! The example server as several nodes on one server, as users run it: programs that are started, used over sockets
+//! and killed, with real servers that are killed and restarted. `cargo build --examples` with the same features builds
+//! the programs.
 #![cfg(unix)]
 #![allow(
     clippy::expect_used,
@@ -81,7 +81,7 @@ fn an_engine_that_is_away_shows_in_healthz_and_readers_catch_up_when_it_is_back(
     until_the_store_is(&here, "ready");
 
     engine.kill();
-    // The idle one first: what it still tries by itself is over when the server comes back.
+    // The idle one first, so that its own attempts have ended when the server is started again.
     for node in [&idle, &here, &here] {
         let refused = node.post("/publish?channel=a", "application/json", "2");
         assert!(matches!(refused.status, 503 | 504), "{refused:?}");

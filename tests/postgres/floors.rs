@@ -29,7 +29,7 @@ async fn an_open_transaction_that_creates_a_channel_delays_no_other() {
     store.delete(&other).await.unwrap();
     // The channel that is being created is absent: there is nothing to delete, and nothing to wait for.
     store.delete(&a()).await.unwrap();
-    // As if it had been empty for long.
+    // As if it had been empty for a long time.
     let forgotten = format!(
         "delete from {schema}.entry where log = (select log from {schema}.head where name = 'idle');
          update {schema}.head set earliest_seq = seq, bytes = 0, due = 0, emptied_at = 0 where name = 'idle'"

@@ -1,5 +1,5 @@
-//! Two nodes that write to one channel as fast as they can, and a third that reads along and resumes clients
-//! repeatedly. Checked at the end: order, nothing acknowledged is lost, nothing comes twice, every loss is reported.
+//! Two nodes that write to one channel as fast as they can, and a third that follows it and resumes clients repeatedly.
+//! Checked at the end: order, nothing acknowledged is lost, nothing is delivered twice, every loss is reported.
 
 use std::{
     collections::{HashMap, HashSet},
@@ -23,9 +23,9 @@ use super::{harness::fresh_schema, support::a};
 #[derive(Default)]
 struct Ledger {
     acknowledged: HashMap<String, Cursor>,
-    /// May be there, once.
+    /// May be stored, but only once.
     unknown: HashSet<String>,
-    /// Must not be there.
+    /// Must not be stored.
     refused: HashSet<String>,
     longest: Duration,
 }
@@ -191,7 +191,7 @@ fn note(ledger: &mut Ledger, text: String, took: Duration, result: &Result<Appen
     true
 }
 
-/// Follows from `next`, and between pages resumes clients that come with older cursors.
+/// Follows from `next`, and between pages resumes clients from older cursors.
 async fn read_along(store: PostgresStore, start: Cursor, written: Arc<AtomicBool>) -> Seen {
     let (mut seen, mut next) = (Seen::default(), start);
     loop {

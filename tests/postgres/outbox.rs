@@ -244,7 +244,7 @@ async fn a_snapshot_and_its_position_come_from_one_query() {
     let first = store.append(&a(), Append::new(["1", "2"].map(Event::text))).await.unwrap().head.cursor;
     assert_eq!(at(client.query_one(&position, &[]).await.unwrap()), first);
 
-    // In the transaction of the snapshot, it is as old as that.
+    // Within the transaction of the snapshot, the position is as old as the snapshot.
     let level = tokio_postgres::IsolationLevel::RepeatableRead;
     let transaction = client.build_transaction().isolation_level(level).read_only(true).start().await.unwrap();
     let count = format!("select count(*) from {schema}.entry");

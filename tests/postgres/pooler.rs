@@ -80,7 +80,7 @@ async fn every_clause_holds_behind_a_pooler() {
 }
 
 /// Listening through such a pooler works without an error and receives nothing: the store detects this, and makes
-/// readers look again and again.
+/// readers check repeatedly.
 #[tokio::test]
 async fn a_listener_behind_a_pooler_becomes_a_poll() {
     let Some(server) = server::shared() else { return };

@@ -22,7 +22,7 @@ use super::{
 
 const MINUTE: Duration = Duration::from_secs(60);
 
-/// Nodes on one schema, which stamp by one clock and tidy only when told to.
+/// Nodes on one schema, which take timestamps from one clock and run the janitor only on request.
 struct Place<'a> {
     server: &'a Server,
     schema: String,
@@ -98,7 +98,7 @@ async fn raising_a_limit_keeps_existing_entries_and_lowering_it_drops_them() {
         drop(raised);
         let lowered = place.open(&low).await;
         place.pass(MINUTE * 2, &[&lowered]).await;
-        // Nobody writes; the janitor comes when it is due.
+        // Nothing is appended; the janitor runs when it is due.
         place.pass(MINUTE * 70, &[&lowered]).await;
         place.fill(&lowered, 1).await;
         assert!(place.kept().await <= most + 1, "{what}: {}", place.kept().await);
@@ -118,7 +118,7 @@ async fn a_node_deletes_nothing_that_another_has_to_keep() {
             place.pass(MINUTE, &[&small, &large]).await;
         }
         assert_eq!(place.kept().await, 100, "{what}");
-        // No more than a minute after it was last there.
+        // At most a minute after its last run.
         place.pass(MINUTE * 70, &[&small]).await;
         place.fill(&small, 1).await;
         assert!(place.kept().await <= most + 1, "{what}: {}", place.kept().await);
@@ -203,8 +203,8 @@ async fn a_node_that_keeps_less_shows_what_others_keep() {
     assert!(small.append(&a(), keyed()).await.unwrap().receipts[0].duplicate);
 }
 
-/// The server's clock decides, and that of no node. If it was ahead for a while and is corrected, nothing is lost that
-/// is young by the corrected one.
+/// The server's clock decides, not that of any node. If it was ahead for a while and is corrected, no entry is lost
+/// that is young by the corrected clock.
 #[tokio::test]
 async fn a_clock_that_was_ahead_for_an_append_erases_nothing_once_it_is_corrected() {
     let Some(server) = server::shared() else { return };

@@ -1,4 +1,4 @@
-//! Passwords and keys: who gets them, and that they appear nowhere else.
+//! Passwords and keys: which servers receive them, and that they appear nowhere else.
 
 use std::{
     error::Error,
@@ -117,7 +117,7 @@ async fn no_password_is_in_any_error_or_debug_or_log_line() {
     let refused = PostgresStore::options().client_certificate(CANARY, CANARY).connect(&good).await.unwrap_err();
     all.push_str(&said(&refused));
 
-    // While it works, and then no more.
+    // While the server works, and after it has stopped.
     let own = Server::start().unwrap();
     let (address, schema) = (own.address(), fresh_schema());
     let url = format!("postgres://postgres:{CANARY}@{address}/postgres");

@@ -1,5 +1,5 @@
 //! A PostgreSQL server in a temporary folder on a free port. It is stopped when its handle is dropped, or when this
-//! process has ended in any way. Knows nothing of the store.
+//! process has ended in any way. Independent of the store.
 
 use std::{
     io::Write as _,

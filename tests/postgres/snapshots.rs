@@ -1,5 +1,5 @@
 //! A transaction with an old snapshot, such as that of `pg_dump` or a report, keeps every version of every row: a
-//! channel that is written to continually must not get slower by them.
+//! channel that is written to continually must not become slower because of them.
 
 use std::{
     sync::{
@@ -74,7 +74,7 @@ async fn write(store: PostgresStore, stop: Arc<AtomicBool>, count: Arc<AtomicUsi
     }
 }
 
-/// Appends a second, and the shortest time of a lookup in milliseconds.
+/// Appends per second, and the shortest time of a lookup in milliseconds.
 async fn measure(store: &PostgresStore, count: &AtomicUsize, during: Duration) -> (f64, f64) {
     let (began, first) = (Instant::now(), count.load(Ordering::SeqCst));
     let mut least = Duration::MAX;

@@ -1,4 +1,4 @@
-//! What several of the tests use.
+//! Helpers that several of the tests share.
 
 use std::{pin::Pin, time::Duration};
 
@@ -56,7 +56,7 @@ impl Watch {
                 Ok(Some(change)) if fits(&change) => return change,
                 Ok(Some(_)) => {}
                 Ok(None) => panic!("the hints ended before {what}"),
-                Err(_) => panic!("no hint came of {what}"),
+                Err(_) => panic!("no hint of {what} arrived"),
             }
         }
     }

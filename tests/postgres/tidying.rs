@@ -24,7 +24,7 @@ use super::{
 
 const NOW: u64 = 1_732_094_400_000;
 
-/// A store that tidies only when told to, with a clock that the test moves.
+/// A store that runs the janitor only on request, with a clock that the test moves.
 async fn manual(server: &Server, options: PostgresOptions) -> (PostgresStore, Arc<AtomicU64>) {
     let now = Arc::new(AtomicU64::new(NOW));
     let reads = Arc::clone(&now);
@@ -60,7 +60,7 @@ async fn the_janitor_makes_progress_when_a_piece_takes_too_long() {
     client(server).await.batch_execute(&slow).await.unwrap();
     now.fetch_add(600_000, Ordering::SeqCst);
     for _ in 0..3 {
-        // The caller waits no longer than for anything else, either.
+        // This call does not take longer than any other call may.
         if timeout(Duration::from_secs(60), store.tidy()).await.expect("an end").is_ok() {
             break;
         }

@@ -249,7 +249,7 @@ async fn a_key_of_an_older_schema_matches_every_event() {
     assert!(matches!(refused, Err(StoreError::KeyReused { index: 0 })), "{refused:?}");
 }
 
-/// Appends that wait for each other share a call; one that is refused takes none of them with it.
+/// Appends that wait for each other share a call; one that is refused does not make the others fail.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_reused_key_is_refused_alone() {
     let Some(server) = server::shared() else { return };
@@ -272,7 +272,7 @@ async fn a_reused_key_is_refused_alone() {
             (n, Err(error)) => panic!("{n}: {error:?}"),
         }
     }
-    // The first append with a key decides which of the three events it stands for.
+    // The first append with a key decides which of the three events it identifies.
     assert!((20..=40).contains(&refused), "{refused}");
     let page = store.read(&a(), Start::Earliest, Limit::default()).await.unwrap();
     let plain = texts(&page.entries).iter().filter(|text| text.starts_with("plain")).count();

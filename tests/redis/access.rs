@@ -125,7 +125,7 @@ async fn a_changed_password_is_asked_for() {
     until("the new password is accepted", Duration::from_secs(20), let_in).await;
 }
 
-/// Bounds the time: the first Sentinel takes as long as it may, or gives an outdated answer.
+/// Finds the primary within a time limit, although the first Sentinel does not answer or gives an outdated answer.
 async fn finds(primary: &Server, first: String) {
     let sentinel = Sentinel::of(primary).await;
     let options = RedisStore::options().sentinels("main", [first, format!("redis://{}", sentinel.addr)]);

@@ -42,7 +42,7 @@ fn most(counts: &[(String, u64)]) -> u64 {
 }
 
 /// Half of the channels have events, the others were never written to. A request is sent together with those for the
-/// time and for the primary check; so the most frequent command tells the number of requests.
+/// time and for the primary check, so the count of the most frequent command is the number of requests.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn ten_thousand_followed_channels_cost_a_few_requests_a_second() {
     let (count, lasting) = if long() { (10_000, 60) } else { (5_000, 10) };

@@ -37,13 +37,13 @@ pub(crate) struct Report {
 }
 
 impl Report {
-    /// Asserts that nothing is missing, nothing came twice, and no reset was seen.
+    /// Asserts that nothing is missing, nothing was received twice, and no reset was seen.
     #[track_caller]
     pub(crate) fn is_whole(&self) {
         assert_eq!((self.lost, self.unseen, self.duplicated, self.resets.len()), (0, 0, 0, 0), "{self:?}");
     }
 
-    /// Asserts that any loss was reported, for one of these reasons, and nothing came twice.
+    /// Asserts that any loss was reported, for one of these reasons, and nothing was received twice.
     #[track_caller]
     pub(crate) fn is_honest(&self, reasons: &[Reason]) {
         assert_eq!(self.duplicated, 0, "{self:?}");
@@ -170,7 +170,7 @@ impl Progress {
     }
 }
 
-/// Appends with a key until told to stop; repeats each append until it is acknowledged.
+/// Appends with a key until stopped; repeats each append until it is acknowledged.
 async fn publish(
     store: RedisStore,
     nth: usize,

@@ -119,7 +119,7 @@ async fn every_reader_is_reset_once_when_everything_was_lost() {
     assert!(resets.iter().all(|resets| *resets == [Reason::EpochChanged]), "{resets:?}");
 }
 
-/// Clients that come back after the lost tail was replaced by a longer one.
+/// Clients that reconnect after the lost tail was replaced by a longer one.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_tail_that_was_regrown_by_others_continues_no_cursor() {
     for promoted in [true, false] {

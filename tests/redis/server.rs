@@ -119,7 +119,7 @@ impl Server {
         }
         stream.write_all(request.as_bytes()).await.ok()?;
         let mut answer = Vec::new();
-        // One reply of any length: the connection is then told to close.
+        // A reply may have any length, so it is read until the server closes the connection because of `QUIT`.
         stream.write_all(b"*1\r\n$4\r\nQUIT\r\n").await.ok()?;
         stream.read_to_end(&mut answer).await.ok()?;
         let answer = String::from_utf8_lossy(&answer).into_owned();

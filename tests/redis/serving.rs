@@ -1,4 +1,4 @@
-//! Servers that are full, unreachable, read-only or restrictive, and what the store makes of it.
+//! Servers that are full, unreachable, read-only or restrictive, and how the store handles them.
 
 use std::{
     pin::pin,
@@ -233,7 +233,7 @@ async fn a_store_can_be_opened_before_its_server() {
     until("an append succeeds", Duration::from_secs(20), appends).await;
 }
 
-/// A server of a cluster without the slot says so, and the one that has it is enough.
+/// A server of a cluster that does not own the slot reports this; the server that owns it is sufficient.
 #[tokio::test]
 async fn a_cluster_is_used_through_the_server_with_the_keys() {
     let bus = || std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port().to_string();

@@ -1,4 +1,4 @@
-//! What several tests start, append and wait for.
+//! Helpers that several of the tests share.
 
 use std::{
     future::poll_fn,

@@ -33,7 +33,7 @@ async fn the_listener_outlives_the_drivers_default_timeout() {
     assert_eq!(wire.accepted(), before);
 }
 
-/// Channels come and go without reconnecting or sending requests to the server.
+/// A channel is followed without reconnecting or sending a request to the server.
 #[tokio::test]
 async fn a_new_channel_is_received_at_once_on_the_one_connection() {
     let server = server!();
@@ -91,7 +91,7 @@ async fn a_deleted_log_continues_above_and_the_loss_is_reported() {
     }
 }
 
-/// Somebody restored an older log under a newer record: entries that do not match it are not served.
+/// If an older log is restored under a newer record, entries that do not match the record are not served.
 #[tokio::test]
 async fn another_log_under_the_record_is_not_served() {
     let server = server!();

@@ -54,7 +54,7 @@ async fn follows(client: impl FnOnce(String) -> Follower) {
     }
     assert!(proxy.accepted() > cuts.len() / 2, "only {} connections", proxy.accepted());
 
-    // A new history: the client is told, then gets all of it.
+    // A new history: the client receives a reset, then all of it.
     hub.init(&room, vec![Event::text("anew")]).await.unwrap();
     assert_eq!(follower.next_event().await.name, "stream-reset");
     assert_eq!(text(&follower.next_event().await.data), "anew");

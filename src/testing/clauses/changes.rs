@@ -1,4 +1,4 @@
-//! Hints. Reads are truth, so a hint may be late or coarse; on a store without load it has to come.
+//! Hints of changes. Reads are truth, so a hint may be late or imprecise, but a store that is not under load must yield one.
 
 use std::collections::HashMap;
 
@@ -11,7 +11,7 @@ use crate::{
     store::{Append, Appended, Change, Entry, Expect, Store},
 };
 
-/// The first hint says that anything may have changed, for each watcher.
+/// The first hint of every stream of changes is a `Resync`.
 ///
 /// # Panics
 /// When the clause does not hold.
@@ -23,7 +23,8 @@ pub async fn changes_begin_with_a_resync<H: Harness>(harness: &H) {
     drop((first, second));
 }
 
-/// Appends are told of, those of this store and those of others, with the entries as the store assigned them or without.
+/// Every stream of changes announces every append, through whichever store of the place it was made: with the entries as the
+/// store assigned them, or with the new head.
 ///
 /// # Panics
 /// When the clause does not hold.
@@ -45,7 +46,7 @@ pub async fn changes_tell_of_appends<H: Harness>(harness: &H) {
     }
 }
 
-/// Takes hints up to the one of the append, which followed on `before`, and looks whether they say what was appended.
+/// Takes hints until one covers the append, whose first entry follows `before`, and checks that they agree with the append.
 async fn is_told_of<H: Harness>(case: &Case<'_, H>, watch: &mut Watch<'_, H>, before: u64, done: &Appended) {
     let head = done.head;
     let of = case.some("a new entry", done.entries.first()).channel.clone();
@@ -65,7 +66,7 @@ async fn is_told_of<H: Harness>(case: &Case<'_, H>, watch: &mut Watch<'_, H>, be
     case.holds(&format!("the last of {:?}", done.entries), told, |told| done.entries.ends_with(told));
 }
 
-/// What else changes a head is told of, too.
+/// A close, an init and a delete are announced, too.
 ///
 /// # Panics
 /// When the clause does not hold.
@@ -97,7 +98,8 @@ async fn told_of<H: Harness>(_: &Case<'_, H>, watch: &mut Watch<'_, H>, what: &s
     }
 }
 
-/// Hints that nobody takes stay bounded, and still lead to every head.
+/// While a stream of changes is not polled, the store holds at most 16 MiB of hints for it; the hints that it then yields still
+/// lead to the head of every changed channel.
 ///
 /// # Panics
 /// When the clause does not hold.
@@ -128,10 +130,10 @@ pub async fn changes_not_taken_are_coalesced<H: Harness>(harness: &H) {
             }
         }
     }
-    case.holds("at most 16 MiB of 24 MiB kept for a watcher", bytes, |bytes| *bytes <= 16 << 20);
+    case.holds("at most 16 MiB of the 24 MiB of entries kept for a stream", bytes, |bytes| *bytes <= 16 << 20);
 }
 
-/// Streams that are dropped, polled or not, whenever they were opened, disturb neither appends nor other streams.
+/// Dropping a stream of changes, polled or not and whenever it was opened, affects neither appends nor other streams.
 ///
 /// # Panics
 /// When the clause does not hold.
@@ -145,7 +147,7 @@ pub async fn dropped_changes_do_no_harm<H: Harness>(harness: &H) {
         let mut newer = case.watch().await;
         let unpolled = case.store.changes();
         let store = if round % 2 == 0 { &case.store } else { &second };
-        // Dropped with hints that they have not taken, and while nothing is there for the others.
+        // The streams are dropped with hints pending in them, and while no hint is pending in the others.
         let mut append = async |text: &str| {
             let done = case.done("an append", store.append(&a, Append::new([Event::text(text)])).await);
             older.until(&a, done.head.cursor.seq).await;

@@ -1,4 +1,4 @@
-//! Many at once, and futures that are dropped. Worth running on a runtime with several threads.
+//! Concurrent calls, and futures that are dropped. Worth running on a runtime with several threads.
 
 use std::{
     future::Future,
@@ -17,7 +17,8 @@ use crate::{
     store::{Append, Expect, Limit, Outcome, Reason, Retention, Start, Store, StoreError},
 };
 
-/// Batches of many appenders stay whole and in each appender's order, and a reader who follows sees each event once.
+/// The batches of concurrent appenders stay contiguous and in the order of each appender, and a concurrent reader sees every
+/// event exactly once.
 ///
 /// # Panics
 /// When the clause does not hold.
@@ -40,7 +41,7 @@ pub async fn many_appenders_leave_one_dense_order<H: Harness>(harness: &H) {
     loop {
         let ended = appenders.iter().all(tokio::task::JoinHandle::is_finished);
         let page = case.read_at_most(&a, Start::After(next), Limit { events: 7, ..Limit::default() }).await;
-        case.same("the outcome of following", page.outcome, Outcome::Continued);
+        case.same("the outcome of reading the next page", page.outcome, Outcome::Continued);
         for entry in &page.entries {
             case.same("the position before an entry", entry.prev(), next);
             next = entry.cursor;
@@ -51,14 +52,14 @@ pub async fn many_appenders_leave_one_dense_order<H: Harness>(harness: &H) {
             break;
         }
         rounds += usize::from(ended);
-        case.holds("the head in reach when nobody appends any more", rounds, |rounds| *rounds < FEW);
+        case.holds("the head to be reached after the last append", rounds, |rounds| *rounds < FEW);
         tokio::task::yield_now().await;
     }
     let seen = texts(&seen);
     for who in 0..APPENDERS {
         let own: Vec<_> = seen.iter().filter(|text| text.starts_with(&format!("{who}:"))).copied().collect();
         let expected: Vec<_> = (0..ROUNDS * 3).map(|n| format!("{who}:{n:03}")).collect();
-        case.same("one appender's events", own, expected.iter().map(|n| &**n).collect());
+        case.same("the events of one appender", own, expected.iter().map(|n| &**n).collect());
     }
     let whose = |text: &&str| text.split(':').next().map(str::to_owned);
     for batch in seen.chunks(3) {
@@ -67,7 +68,7 @@ pub async fn many_appenders_leave_one_dense_order<H: Harness>(harness: &H) {
     }
 }
 
-/// Of concurrent inits or appends that expect the same, exactly one succeeds.
+/// Of concurrent inits and appends that expect an unused channel, exactly one succeeds; the others fail with `Conflict`.
 ///
 /// # Panics
 /// When the clause does not hold.
@@ -89,7 +90,7 @@ pub async fn of_many_who_expect_the_same_one_wins<H: Harness>(harness: &H) {
                 match won {
                     Ok(cursor) => Some(cursor),
                     Err(StoreError::Conflict { .. }) => None,
-                    Err(error) => panic!("a race: expected a winner or a conflict, seen {error:?}"),
+                    Err(error) => panic!("a concurrent call: expected success or `Conflict`, got {error:?}"),
                 }
             }));
         }
@@ -97,15 +98,16 @@ pub async fn of_many_who_expect_the_same_one_wins<H: Harness>(harness: &H) {
         for racer in racers {
             match racer.await {
                 Ok(won) => winners.extend(won),
-                Err(error) => case.fail("a racer", "no panic", &error),
+                Err(error) => case.fail("a concurrent call", "no panic", &error),
             }
         }
-        case.same("the winners", winners, vec![case.head(&a).await.cursor]);
-        case.same("the entries", case.read(&a, Start::Earliest).await.entries.len(), 1);
+        case.same("the heads of the calls that succeeded", winners, vec![case.head(&a).await.cursor]);
+        case.same("the number of entries", case.read(&a, Start::Earliest).await.entries.len(), 1);
     }
 }
 
-/// An append that is dropped after any number of polls leaves all of its events or none, in order with the others.
+/// An append that is dropped after any number of polls is applied whole or not at all. Repeating it with the same keys stores its
+/// events once.
 ///
 /// # Panics
 /// When the clause does not hold.
@@ -119,18 +121,19 @@ pub async fn a_dropped_append_happened_whole_or_not_at_all<H: Harness>(harness: 
         finished = poll_and_drop(&case.store, &a, Append::new(batch.clone()), polls).await;
         let before: Vec<_> = case.read(&a, Start::Earliest).await.entries;
         let mine = before.iter().filter(|entry| entry.data.as_shown().starts_with(&format!("{polls}/"))).count();
-        case.holds("all of the dropped batch or nothing", mine, |n| [0, 5].contains(n));
-        // Whatever became of it: with the same keys it is there once.
+        case.holds("all entries of the dropped batch or none", mine, |n| [0, 5].contains(n));
+        // With the same keys, it is stored once, whether or not the dropped append was applied.
         let again = case.append_all(&a, Append::new(batch)).await;
-        case.holds("a repeated batch new as a whole or not at all", again.entries.len(), |n| [0, 5].contains(n));
+        case.holds("all entries of the repeated batch or none to be new", again.entries.len(), |n| [0, 5].contains(n));
         polls += 1;
     }
     let all = case.read(&a, Start::Earliest).await.entries;
     let expected: Vec<_> = (0..polls).flat_map(|p| (0..5).map(move |n| format!("{p}/{n}"))).collect();
-    case.same("all texts in the end", texts(&all), expected.iter().map(|text| &**text).collect());
+    case.same("all texts at the end", texts(&all), expected.iter().map(|text| &**text).collect());
 }
 
-/// Polls at most so often, whether woken or not, letting other tasks run in between. Says whether it came to an end.
+/// Polls the append at most `polls` times without waiting to be woken, and lets other tasks run in between. Returns whether it
+/// completed.
 async fn poll_and_drop<S: Store>(store: &S, channel: &Channel, append: Append, polls: usize) -> bool {
     let mut future = pin!(store.append(channel, append));
     for _ in 0..polls {
@@ -143,7 +146,7 @@ async fn poll_and_drop<S: Store>(store: &S, channel: &Channel, append: Append, p
     false
 }
 
-/// A reader who is trimmed away is told so; what it gets has no hole that it was not told of.
+/// The pages of a reader have no gaps while retention drops entries, except after a reset with `Trimmed`.
 ///
 /// # Panics
 /// When the clause does not hold.
@@ -167,9 +170,9 @@ pub async fn pages_have_no_holes_while_others_trim<H: Harness>(harness: &H) {
         match page.outcome {
             Outcome::Continued => case.same("where a continued page starts", page.from, next),
             Outcome::Reset(Reason::Trimmed) => {
-                case.holds("a later start after a trim", page.from.seq, |seq| *seq > next.seq);
+                case.holds("a later position after a `Trimmed` reset", page.from.seq, |seq| *seq > next.seq);
             }
-            other @ Outcome::Reset(_) => case.fail("the outcome", "Continued or Trimmed", &other),
+            other @ Outcome::Reset(_) => case.fail("the outcome", "`Continued` or `Trimmed`", &other),
         }
         next = page.from;
         for entry in &page.entries {
@@ -180,19 +183,19 @@ pub async fn pages_have_no_holes_while_others_trim<H: Harness>(harness: &H) {
             break;
         }
         rounds += usize::from(ended);
-        case.holds("the head in reach when nobody appends any more", rounds, |rounds| *rounds < FEW);
+        case.holds("the head to be reached after the last append", rounds, |rounds| *rounds < FEW);
         tokio::task::yield_now().await;
     }
     let all = case.read_at_most(&a, Start::Last(5), ALL).await;
-    case.same("the newest five", all.entries.len(), 5);
+    case.same("the number of entries from `Last(5)`", all.entries.len(), 5);
 }
 
 fn appended<T>(result: Result<T, StoreError>) -> T {
-    result.unwrap_or_else(|error| panic!("an append: expected success, seen {error:?}"))
+    result.unwrap_or_else(|error| panic!("an append: expected success, got {error:?}"))
 }
 
 const APPENDERS: usize = 5;
 const ROUNDS: usize = 40;
 
-/// More pages than any store needs for what was appended.
+/// More pages than any store needs to return everything that was appended.
 const FEW: usize = 2_000;

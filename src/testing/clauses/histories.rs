@@ -1,4 +1,4 @@
-//! What tells one history of a channel from another.
+//! How one history of a channel is distinguished from another.
 
 use std::collections::HashSet;
 
@@ -11,7 +11,7 @@ use crate::{
     store::{Append, Expect, Outcome, Reason, Retention, Start, Store, StoreError},
 };
 
-/// An init of an absent channel begins above the floor, and once it is deleted the floor is above it.
+/// An init of an absent channel starts above the floor, and deleting the channel raises the floor above that log.
 ///
 /// # Panics
 /// When the clause does not hold.
@@ -22,7 +22,7 @@ pub async fn an_init_of_nothing_counts_for_the_floor<H: Harness>(harness: &H) {
     for round in 1..4 {
         let events = vec![Event::text("x"); round];
         let head = case.done("an init", case.store.init(&a, events, Expect::NeverUsed).await);
-        case.same("the seq of an init of nothing", head.cursor.seq, last + round as u64);
+        case.same("the seq after an init of an absent channel", head.cursor.seq, last + round as u64);
         case.done("a delete", case.store.delete(&a).await);
         let absent = case.head(&a).await.cursor;
         case.holds("a floor above the deleted log", absent.seq, |seq| *seq > head.cursor.seq);
@@ -30,7 +30,7 @@ pub async fn an_init_of_nothing_counts_for_the_floor<H: Harness>(harness: &H) {
     }
 }
 
-/// Two places have two epochs, for the same channel with the same events.
+/// Two places have different epochs: a cursor of one is `EpochChanged` in the other, even for the same channel and events.
 ///
 /// # Panics
 /// When the clause does not hold.
@@ -49,7 +49,7 @@ pub async fn two_places_have_two_epochs<H: Harness>(harness: &H) {
     }
 }
 
-/// Tags are random: those of equal entries at equal positions differ, in one log and in two.
+/// Tags are random: equal entries have different tags, within one log and at the same `seq` of two logs.
 ///
 /// # Panics
 /// When the clause does not hold.
@@ -63,15 +63,15 @@ pub async fn tags_tell_equal_entries_apart<H: Harness>(harness: &H) {
         }
     }
     let distinct: HashSet<_> = tags.iter().collect();
-    // Of 400 draws of 32 bits, two agree once in 50 000 runs, and three pairs practically never.
-    case.holds("400 tags, hardly any of them twice", distinct.len(), |distinct| *distinct >= 397);
+    // Among 400 random 32-bit numbers, two are equal in one of 50 000 runs, and three pairs practically never.
+    case.holds("at least 397 different tags of 400", distinct.len(), |distinct| *distinct >= 397);
     let low_bits: HashSet<_> = tags.iter().map(|tag| tag & 0xff).collect();
     let high_bits: HashSet<_> = tags.iter().map(|tag| tag >> 24).collect();
-    // Of 256 values, 400 draws leave out 54 on average.
-    case.holds("tags all over 32 bits", (low_bits.len(), high_bits.len()), |(low, high)| *low > 150 && *high > 150);
+    // 400 random bytes leave out 54 of the 256 values on average.
+    case.holds("tags that use all 32 bits", (low_bits.len(), high_bits.len()), |(low, high)| *low > 150 && *high > 150);
 }
 
-/// A tail that was lost and has grown again with the same events is another history.
+/// A tail that was lost, and then appended again with the same events, is another history: the lost cursors are `EpochChanged`.
 ///
 /// # Panics
 /// When the clause does not hold.
@@ -86,11 +86,12 @@ pub async fn a_tail_that_grew_again_alike_is_another_history<H: Harness>(harness
     for lost in old.iter().skip(3) {
         let page = case.read(&a, Start::After(lost.cursor)).await;
         case.same("the outcome of a lost cursor", page.outcome, Outcome::Reset(Reason::EpochChanged));
-        case.same("what is there", texts(&page.entries), vec!["1", "2", "3", "4", "5", "6"]);
+        case.same("the texts", texts(&page.entries), vec!["1", "2", "3", "4", "5", "6"]);
     }
 }
 
-/// A channel is never used until something makes its record, be it an empty init or a close; a refusal makes none.
+/// `NeverUsed` holds until the channel has a record, which an empty init or a close creates, too, and holds again after a delete.
+/// Appends that are refused create no record.
 ///
 /// # Panics
 /// When the clause does not hold.
@@ -98,7 +99,7 @@ pub async fn a_channel_is_never_used_until_it_has_a_record<H: Harness>(harness: 
     let retention = Retention::default().events(10);
     let case = Case::keeping("a_channel_is_never_used_until_it_has_a_record", harness, retention).await;
     let (filled, closed, refused) = (channel("filled"), channel("closed"), channel("refused"));
-    case.done("an init of nothing", case.store.init(&filled, vec![], Expect::Any).await);
+    case.done("an empty init", case.store.init(&filled, vec![], Expect::Any).await);
     case.append_all(&closed, Append::new([]).closing()).await;
     for of in [&filled, &closed] {
         let init = case.store.init(of, vec![Event::text("x")], Expect::NeverUsed).await;
@@ -113,18 +114,22 @@ pub async fn a_channel_is_never_used_until_it_has_a_record<H: Harness>(harness: 
     let conflict = case.store.append(&refused, Append::new([Event::text("x")]).expecting(elsewhere)).await;
     case.refused("an append at another head", conflict, |error| matches!(error, StoreError::Conflict { .. }));
     let many = case.store.append(&refused, Append::new(vec![Event::text("x"); 6])).await;
-    case.refused("an append of too many", many, |error| matches!(error, StoreError::TooLarge { .. }));
+    case.refused("an append of too many events", many, |error| matches!(error, StoreError::TooLarge { .. }));
     let twice = Append::new([keyed("x", "k"), keyed("y", "k")]);
     let reused = case.store.append(&refused, twice).await;
-    case.refused("a batch with one key for two", reused, |error| matches!(error, StoreError::KeyReused { .. }));
+    case.refused("a batch with one key for two events", reused, |error| matches!(error, StoreError::KeyReused { .. }));
     let empty = Append::new([]).expecting(elsewhere);
-    case.same("an empty append, which expects in vain", case.append_all(&refused, empty).await.head, absent);
+    case.same(
+        "the head of an empty append with an `expect` that does not hold",
+        case.append_all(&refused, empty).await.head,
+        absent,
+    );
     case.append_all(&refused, Append::new([Event::text("x")]).expecting(Expect::NeverUsed)).await;
     case.done("a delete", case.store.delete(&closed).await);
     case.append_all(&closed, Append::new([Event::text("x")]).expecting(Expect::NeverUsed)).await;
 }
 
-/// An init keeps the order that it was given, whatever the times of its events.
+/// An init stores its events in the order given, whatever their times are.
 ///
 /// # Panics
 /// When the clause does not hold.
@@ -136,10 +141,14 @@ pub async fn an_init_keeps_its_order<H: Harness>(harness: &H) {
     case.done("an init", case.store.init(&a, events, Expect::Any).await);
     let page = case.read(&a, Start::Earliest).await;
     case.same("the texts", texts(&page.entries), vec!["30", "10", "20", "20", "5"]);
-    case.same("the texts after a time", texts(&case.read(&a, Start::Time(15)).await.entries), vec!["30", "20", "20"]);
+    case.same(
+        "the texts of a start at a time",
+        texts(&case.read(&a, Start::Time(15)).await.entries),
+        vec!["30", "20", "20"],
+    );
 }
 
-/// An older cursor of a closed channel is `Trimmed` as of an open one, and one of before an init is of another epoch.
+/// A cursor whose successors were dropped is `Trimmed` on a closed channel, too, and `EpochChanged` after an init.
 ///
 /// # Panics
 /// When the clause does not hold.

@@ -11,7 +11,8 @@ use crate::{
     store::{Append, Expect, Receipt, Retention, Start, Store, StoreError},
 };
 
-/// The same key again appends nothing, and tells of the first append: with its time, however late it is.
+/// An append with a known key stores nothing, and its receipt is that of the first append, with the same cursor and time,
+/// marked as a duplicate.
 ///
 /// # Panics
 /// When the clause does not hold.
@@ -26,7 +27,7 @@ pub async fn a_key_is_appended_once<H: Harness>(harness: &H) {
         let repeated = case.done("a repeated append", store.append(&a, again.clone()).await);
         let expected: Vec<_> = first.receipts.iter().map(|first| Receipt { duplicate: true, ..*first }).collect();
         case.same("the receipt of a repeated key", repeated.receipts, expected);
-        case.same("what a repeated key brought", repeated.entries, vec![]);
+        case.same("the new entries of a repeated key", repeated.entries, vec![]);
     }
     case.same("the texts", texts(&case.read(&a, Start::Earliest).await.entries), vec!["first", "between"]);
     case.holds("a first receipt that is no duplicate", first.receipts, |receipts| {
@@ -34,7 +35,7 @@ pub async fn a_key_is_appended_once<H: Harness>(harness: &H) {
     });
 }
 
-/// Of a batch, the new events are appended and the known ones are not, also when the batch itself repeats a key.
+/// Each event of a batch is checked on its own, also against earlier events of the batch: only the new ones are appended.
 ///
 /// # Panics
 /// When the clause does not hold.
@@ -45,14 +46,14 @@ pub async fn each_event_of_a_batch_is_judged_alone<H: Harness>(harness: &H) {
     let batch = [keyed("2", "k2"), keyed("1", "k1"), Event::text("3"), keyed("2", "k2"), Event::text("3")];
     let done = case.append_all(&a, Append::new(batch)).await;
     let duplicates: Vec<_> = done.receipts.iter().map(|receipt| receipt.duplicate).collect();
-    case.same("which are duplicates", duplicates, vec![false, true, false, true, false]);
+    case.same("the duplicate flags", duplicates, vec![false, true, false, true, false]);
     let seqs: Vec<_> = done.receipts.iter().map(|receipt| receipt.cursor.seq - first.head.cursor.seq).collect();
     case.same("the seqs after the first", seqs, vec![1, 0, 2, 1, 3]);
     case.same("the new entries", texts(&done.entries), vec!["2", "3", "3"]);
     case.same("the texts", texts(&case.read(&a, Start::Earliest).await.entries), vec!["1", "2", "3", "3"]);
 }
 
-/// A key that comes again with another datum, name or time is refused, and what it stood for it still does.
+/// A known key with different data, a different name or a different time is refused, and still identifies its first event.
 ///
 /// # Panics
 /// When the clause does not hold.
@@ -75,7 +76,7 @@ pub async fn a_key_stands_for_one_event<H: Harness>(harness: &H) {
     }
 }
 
-/// Events with one key that differ in their datum, its kind, their name or their time.
+/// Events with the same key that differ in their data, the kind of the data, their name or their time.
 fn variants(key: &str) -> [Event; 7] {
     let json = |json: &str| Data::from_json(json).map(Event::new);
     let made = || -> Result<_, InvalidEvent> {
@@ -95,7 +96,8 @@ fn is_reused(error: &StoreError, at: usize) -> bool {
     matches!(error, StoreError::KeyReused { index } if *index == at)
 }
 
-/// One reused key in a batch, and nothing of the batch is appended or remembered; the first such event is named.
+/// A batch with a reused key is refused as a whole: the error names the first such event, nothing is appended, and no key of the
+/// batch is remembered.
 ///
 /// # Panics
 /// When the clause does not hold.
@@ -109,10 +111,10 @@ pub async fn a_reused_key_refuses_the_whole_batch<H: Harness>(harness: &H) {
     case.same("the head after a refusal", case.head(&a).await, first.head);
     case.same("the texts after a refusal", texts(&case.read(&a, Start::Earliest).await.entries), vec!["1", "2"]);
     let done = case.append_all(&a, Append::new([keyed("other", "k3")])).await;
-    case.same("what a key of a refused batch brought", texts(&done.entries), vec!["other"]);
+    case.same("the new entries of a key of a refused batch", texts(&done.entries), vec!["other"]);
 }
 
-/// A batch that repeats a key repeats its event, or is refused; also when the key is new, and on an absent channel.
+/// A batch that uses one key for two different events is refused, also if the key is new and if the channel is absent.
 ///
 /// # Panics
 /// When the clause does not hold.
@@ -127,10 +129,10 @@ pub async fn a_batch_repeats_a_key_only_with_its_event<H: Harness>(harness: &H) 
     }
     case.same("the head after a refusal", case.head(&a).await, absent);
     let done = case.append_all(&a, Append::new([keyed("2", "new"), keyed("2", "new")])).await;
-    case.same("what a key of a refused batch brought", texts(&done.entries), vec!["2"]);
+    case.same("the new entries of a key of a refused batch", texts(&done.entries), vec!["2"]);
 }
 
-/// A reused key is told of before a closed channel, and that before a condition that does not hold.
+/// `KeyReused` takes precedence over `Closed`, and `Closed` over `Conflict`.
 ///
 /// # Panics
 /// When the clause does not hold.
@@ -140,7 +142,7 @@ pub async fn a_reused_key_is_told_before_a_close_and_that_before_a_conflict<H: H
     let reused = || Append::new([Event::text("x"), keyed("2", "k")]);
     let first = case.append_all(&a, Append::new([keyed("1", "k")])).await;
     let refused = case.store.append(&a, reused().expecting(Expect::NeverUsed)).await;
-    case.refused("a reused key against an expectation", refused, |error| is_reused(error, 1));
+    case.refused("a reused key with an `expect` that does not hold", refused, |error| is_reused(error, 1));
     let closed = case.append_all(&a, Append::new([]).closing()).await;
     for append in [reused(), reused().closing(), reused().expecting(Expect::NeverUsed)] {
         let refused = case.store.append(&a, append).await;
@@ -149,7 +151,7 @@ pub async fn a_reused_key_is_told_before_a_close_and_that_before_a_conflict<H: H
     for expect in [Expect::NeverUsed, Expect::At(Cursor { seq: first.head.cursor.seq + 1, ..first.head.cursor })] {
         let refused = case.store.append(&a, Append::new([Event::text("x")]).expecting(expect)).await;
         case.refused(
-            "a closed channel against an expectation",
+            "an append to a closed channel with an `expect` that does not hold",
             refused,
             |error| matches!(error, StoreError::Closed { head } if *head == closed.head),
         );
@@ -157,7 +159,7 @@ pub async fn a_reused_key_is_told_before_a_close_and_that_before_a_conflict<H: H
     case.same("the texts", texts(&case.read(&a, Start::Earliest).await.entries), vec!["1"]);
 }
 
-/// A key says nothing about another channel.
+/// Keys are remembered per channel: a key of one channel is new in another.
 ///
 /// # Panics
 /// When the clause does not hold.
@@ -165,11 +167,12 @@ pub async fn keys_belong_to_one_channel<H: Harness>(harness: &H) {
     let case = Case::new("keys_belong_to_one_channel", harness).await;
     for name in ["a", "b"] {
         let done = case.append_all(&channel(name), Append::new([keyed("x", "k")])).await;
-        case.same("new entries", done.entries.len(), 1);
+        case.same("the number of new entries", done.entries.len(), 1);
     }
 }
 
-/// A key is recognised when its entry is long gone, by count or by age, and a record would be forgotten but for it.
+/// A key is recognised within its window even if its entry was dropped, by count or by age, and even if the record would be
+/// forgotten but for the key.
 ///
 /// # Panics
 /// When the clause does not hold.
@@ -184,14 +187,14 @@ pub async fn a_key_outlives_its_entry<H: Harness>(harness: &H) {
     }
     for _ in 0..4 {
         let again = case.append_all(&a, Append::new([keyed("first", "k")])).await;
-        case.same("what a key without its entry brought", again.entries, vec![]);
+        case.same("the new entries of a key whose entry was dropped", again.entries, vec![]);
         let (seen, expected) = (again.receipts.first().copied(), first.receipts.first().copied());
-        case.same("the receipt of a key without its entry", seen.map(|r| r.cursor), expected.map(|r| r.cursor));
+        case.same("the receipt of a key whose entry was dropped", seen.map(|r| r.cursor), expected.map(|r| r.cursor));
         case.advance(30).await;
     }
 }
 
-/// After twice the window, a key is new, and may stand for another event.
+/// After twice its window a key is forgotten: it is new, and may be used for another event.
 ///
 /// # Panics
 /// When the clause does not hold.
@@ -203,19 +206,19 @@ pub async fn a_key_is_forgotten_after_its_window<H: Harness>(harness: &H) {
     let mut watch = case.watch().await;
     case.append_all(&a, Append::new([keyed("first", "k")])).await;
     case.advance(21).await;
-    // A store may forget while it appends.
+    // A store may forget keys only when something is appended.
     let other = case.second().await;
     case.done("an append", other.append(&a, Append::new([Event::text("between")])).await);
     let again = case.done("an append", other.append(&a, Append::new([keyed("second", "k")])).await);
-    case.same("what a forgotten key brought", texts(&again.entries), vec!["second"]);
-    // The store that was not asked meanwhile knows the key from the first time, and hears of the second: it forgets only the
+    case.same("the new entries of a forgotten key", texts(&again.entries), vec!["second"]);
+    // The first store may still remember the first use of the key when a hint brings the second one: it must forget only the
     // first.
     watch.until(&a, again.head.cursor.seq).await;
     let known = case.append_all(&a, Append::new([keyed("second", "k")])).await;
-    case.same("what a key brought that was used again elsewhere", texts(&known.entries), vec![]);
+    case.same("the new entries of a key that another store has appended again", texts(&known.entries), vec![]);
 }
 
-/// A key that is repeated is remembered no longer for it: twice the window after its first append it is new.
+/// Repeating a key does not extend its window: twice the window after its first append, the key is new.
 ///
 /// # Panics
 /// When the clause does not hold.
@@ -227,16 +230,16 @@ pub async fn a_repeated_key_is_forgotten_all_the_same<H: Harness>(harness: &H) {
     case.append_all(&a, keyed()).await;
     for _ in 0..4 {
         case.advance(9).await;
-        // Forgotten between once and twice the window, and new: what follows is another window.
+        // A store may forget the key after once its window; this append was new then, and begins another window.
         if !case.append_all(&a, keyed()).await.entries.is_empty() {
             return;
         }
     }
     case.advance(9).await;
-    case.same("what a forgotten key brought", texts(&case.append_all(&a, keyed()).await.entries), vec!["x"]);
+    case.same("the new entries of a forgotten key", texts(&case.append_all(&a, keyed()).await.entries), vec!["x"]);
 }
 
-/// After an init, and for its own events, no key is known.
+/// An init clears all keys of the channel, and the keys of its own events are not remembered.
 ///
 /// # Panics
 /// When the clause does not hold.
@@ -247,11 +250,11 @@ pub async fn init_clears_keys<H: Harness>(harness: &H) {
     let events = vec![keyed("2", "k2"), keyed("2", "k2")];
     case.done("an init", case.store.init(&a, events, Expect::Any).await);
     let done = case.append_all(&a, Append::new([keyed("3", "k1"), keyed("4", "k2")])).await;
-    case.same("what cleared keys brought", texts(&done.entries), vec!["3", "4"]);
+    case.same("the new entries of cleared keys", texts(&done.entries), vec!["3", "4"]);
     case.same("the texts", texts(&case.read(&a, Start::Earliest).await.entries), vec!["2", "2", "3", "4"]);
 }
 
-/// Repeating an append that closed, or expected what is no longer so, succeeds.
+/// Repeating a successful append succeeds, even if it has closed the channel, or if its `expect` does not hold any longer.
 ///
 /// # Panics
 /// When the clause does not hold.

@@ -1,4 +1,4 @@
-//! Which channels there are.
+//! The listing of channels.
 
 use super::super::{
     case::{Case, channel, keyed},
@@ -10,14 +10,14 @@ use crate::{
     store::{Append, Expect, Head, Retention, Store},
 };
 
-/// By the bytes of their names, with nothing in a prefix that stands for anything else.
+/// Channels are listed in the order of their names' bytes, and a prefix is compared literally: it has no wildcards or escapes.
 ///
 /// # Panics
 /// When the clause does not hold.
 pub async fn channels_are_listed_in_byte_order<H: Harness>(harness: &H) {
     let case = Case::new("channels_are_listed_in_byte_order", harness).await;
     case.same("the channels of an empty place", listed(&case, "", 10).await, vec![]);
-    // Collations, patterns and encodings order or match these otherwise.
+    // Collations, patterns and encodings would order or match these differently.
     let names = [
         " ",
         "%",
@@ -56,7 +56,7 @@ pub async fn channels_are_listed_in_byte_order<H: Harness>(harness: &H) {
     }
 }
 
-/// Pages of any size hold each channel once.
+/// A page continues after the channel `after`, whether or not that exists; pages of any size together hold each channel once.
 ///
 /// # Panics
 /// When the clause does not hold.
@@ -80,16 +80,16 @@ pub async fn a_listing_goes_on_after_a_channel<H: Harness>(harness: &H) {
         ("z", vec![]),
     ] {
         let page = names(&case.done("a listing", case.store.channels("room ", Some(&channel(from)), 2).await));
-        case.holds(&format!("{due:?}, or some of it, after {from:?}"), page, |page| {
+        case.holds(&format!("{due:?}, or the first of these, after {from:?}"), page, |page| {
             due.iter().map(|name| channel(name)).collect::<Vec<_>>().starts_with(page)
                 && page.is_empty() == due.is_empty()
         });
     }
     let none = case.done("a listing", case.store.channels("", None, 0).await);
-    case.same("a page of none", none, vec![]);
+    case.same("the channels with a limit of 0", none, vec![]);
 }
 
-/// What has a record is listed, with its head; what has none is not.
+/// Exactly the channels that have a record are listed, each with its head.
 ///
 /// # Panics
 /// When the clause does not hold.
@@ -111,7 +111,7 @@ pub async fn what_is_listed_has_a_record<H: Harness>(harness: &H) {
     }
 }
 
-/// A channel that nobody uses any more is forgotten while others are used.
+/// Once a channel is no longer used, it is forgotten, even if only other channels are used.
 ///
 /// # Panics
 /// When the clause does not hold.
@@ -122,7 +122,7 @@ pub async fn what_nobody_uses_is_forgotten<H: Harness>(harness: &H) {
     let (idle, closed, used) = (channel("idle"), channel("idle and closed"), channel("used"));
     case.append(&idle, ["x", "y"]).await;
     case.append_all(&closed, Append::new([keyed("x", "k")]).closing()).await;
-    // A store may do this work in passing, so it is given occasions.
+    // A store may forget records only while it handles other calls, so some are made.
     for _ in 0..12 {
         case.advance(5).await;
         case.append(&used, ["x"]).await;
@@ -131,7 +131,7 @@ pub async fn what_nobody_uses_is_forgotten<H: Harness>(harness: &H) {
     come_to(&case, "", &[used]).await;
 }
 
-/// Waits until these are the channels: another connection of the store may hear of them a little later.
+/// Waits until exactly these channels are listed: a store may list the channels of another connection a little later.
 async fn come_to<H: Harness>(case: &Case<'_, H>, prefix: &str, due: &[Channel]) {
     for _ in 0..250 {
         if names(&listed(case, prefix, 100).await) == due {
@@ -146,10 +146,10 @@ async fn come_to<H: Harness>(case: &Case<'_, H>, prefix: &str, due: &[Channel]) 
     );
 }
 
-/// All pages.
+/// Reads all pages.
 async fn listed<H: Harness>(case: &Case<'_, H>, prefix: &str, limit: usize) -> Vec<(Channel, Head)> {
     let mut all: Vec<(Channel, Head)> = Vec::new();
-    // One page more than there can be, if each holds one channel at least.
+    // More pages than there are, since each holds at least one channel.
     for _ in 0..100 {
         let after = all.last().map(|(channel, _)| channel);
         let page = case.done("a listing", case.store.channels(prefix, after, limit).await);

@@ -1,4 +1,4 @@
-//! Names, keys and data that are told apart however alike they are.
+//! Names, keys and data that are similar, and must not be confused.
 
 use super::super::{
     case::{Case, channel, keyed, texts},
@@ -9,8 +9,8 @@ use crate::{
     store::{Append, Receipt, Start},
 };
 
-/// Texts of which two each become one when they are case-folded, normalised, trimmed, decoded, cut, or read as a number,
-/// pattern or path.
+/// Texts in groups whose members become equal when they are case-folded, normalised, trimmed, decoded, truncated, or
+/// interpreted as a number, pattern or path.
 fn lookalikes() -> Vec<String> {
     let long = [16, 31, 32, 63, 64, 127, 128, 200, 254].into_iter().flat_map(|length| {
         let same = "x".repeat(length);
@@ -19,7 +19,7 @@ fn lookalikes() -> Vec<String> {
     SHORT_LOOKALIKES.iter().map(|text| (*text).to_owned()).chain(long).collect()
 }
 
-/// Each channel is its own, whatever its name is like.
+/// Channels with similar names are different channels.
 ///
 /// # Panics
 /// When the clause does not hold.
@@ -30,11 +30,11 @@ pub async fn names_that_look_alike_are_apart<H: Harness>(harness: &H) {
     }
     for name in lookalikes() {
         let page = case.read(&channel(&name), Start::Earliest).await;
-        case.same(&format!("what {name:?} holds"), texts(&page.entries), vec![&*name]);
+        case.same(&format!("the texts of the channel {name:?}"), texts(&page.entries), vec![&*name]);
     }
 }
 
-/// Each key is its own, whatever it is like.
+/// Similar keys are different keys.
 ///
 /// # Panics
 /// When the clause does not hold.
@@ -44,14 +44,14 @@ pub async fn keys_that_look_alike_are_apart<H: Harness>(harness: &H) {
     let all = || Append::new(lookalikes().iter().map(|key| keyed(key, key)));
     let first = case.append_all(&a, all()).await;
     let duplicates = |receipts: &[Receipt]| receipts.iter().filter(|receipt| receipt.duplicate).count();
-    case.same("duplicates among keys that differ", duplicates(&first.receipts), 0);
+    case.same("the number of duplicates among different keys", duplicates(&first.receipts), 0);
     let again = case.append_all(&a, all()).await;
-    case.same("the duplicates of all", duplicates(&again.receipts), lookalikes().len());
+    case.same("the number of duplicates when all keys are repeated", duplicates(&again.receipts), lookalikes().len());
     let cursors = |receipts: &[Receipt]| receipts.iter().map(|receipt| receipt.cursor).collect::<Vec<_>>();
-    case.same("the entries of the keys", cursors(&again.receipts), cursors(&first.receipts));
+    case.same("the cursors of the repeated keys", cursors(&again.receipts), cursors(&first.receipts));
 }
 
-/// A channel's name and a key are told apart where they meet.
+/// A channel's name and a key are not joined ambiguously: the key `b:c` in `a` differs from the key `c` in `a:b`.
 ///
 /// # Panics
 /// When the clause does not hold.
@@ -61,12 +61,12 @@ pub async fn a_name_and_a_key_are_not_joined<H: Harness>(harness: &H) {
         let (before, after) = (format!("a{separator}b"), format!("b{separator}c"));
         for (name, key) in [(&*before, "c"), ("a", &*after)] {
             let done = case.append_all(&channel(name), Append::new([keyed("x", key)])).await;
-            case.same(&format!("what the key {key:?} brought in {name:?}"), done.entries.len(), 1);
+            case.same(&format!("the number of new entries of the key {key:?} in {name:?}"), done.entries.len(), 1);
         }
     }
 }
 
-/// Data come back as they were given, digit by digit and of any length.
+/// Data is read exactly as it was appended, character by character, whatever its length is.
 ///
 /// # Panics
 /// When the clause does not hold.

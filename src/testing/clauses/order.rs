@@ -10,7 +10,7 @@ use crate::{
     store::{Append, Entry, Limit, Outcome, Reason, Start, Store},
 };
 
-/// What was acknowledged is read once, in order, page by page, with the cursors that the receipts named.
+/// Every acknowledged event is read exactly once and in order, page by page as well as at once, with the cursor of its receipt.
 ///
 /// # Panics
 /// When the clause does not hold.
@@ -31,7 +31,7 @@ pub async fn reads_what_was_appended_exactly_once_in_order<H: Harness>(harness: 
     let mut read: Vec<Entry> = Vec::new();
     for _ in 0..=appended.len() {
         let page = case.read_at_most(&a, Start::After(next), Limit { events: 3, ..Limit::default() }).await;
-        case.same("the outcome of reading on", page.outcome, Outcome::Continued);
+        case.same("the outcome of reading the next page", page.outcome, Outcome::Continued);
         next = page.next;
         read.extend(page.entries);
         if next == page.head.cursor {
@@ -54,7 +54,7 @@ fn proves_its_order<H: Harness>(case: &Case<'_, H>, entries: &[Entry]) {
     }
 }
 
-/// A batch is there with all its events, in their order, right when the append is done.
+/// A batch is appended whole and in order, and can be read as soon as the append has returned.
 ///
 /// # Panics
 /// When the clause does not hold.
@@ -68,11 +68,11 @@ pub async fn appends_a_batch_whole_and_in_order<H: Harness>(harness: &H) {
         case.same("the texts of a batch", texts(&page.entries), numbered(1, size).iter().map(|n| &**n).collect());
         case.same("the number of receipts", done.receipts.len() as u64, size);
         case.same("the head after a batch", case.head(&a).await, done.head);
-        case.same("the head after a batch", done.head.cursor.seq, before.seq + size);
+        case.same("the seq after a batch", done.head.cursor.seq, before.seq + size);
     }
 }
 
-/// An append of nothing changes nothing.
+/// An empty append changes nothing and returns the head.
 ///
 /// # Panics
 /// When the clause does not hold.
@@ -80,15 +80,23 @@ pub async fn an_empty_append_returns_the_head<H: Harness>(harness: &H) {
     let case = Case::new("an_empty_append_returns_the_head", harness).await;
     let a = channel("a");
     let absent = case.head(&a).await;
-    case.same("the head of an empty append to nothing", case.append_all(&a, Append::new([])).await.head, absent);
+    case.same(
+        "the head of an empty append to an absent channel",
+        case.append_all(&a, Append::new([])).await.head,
+        absent,
+    );
     let head = case.append(&a, ["x"]).await.head;
     let empty = case.append_all(&a, Append::new([])).await;
     case.same("the head of an empty append", empty.head, head);
-    case.same("what an empty append brought", (empty.receipts.len(), empty.entries.len()), (0, 0));
-    case.same("the entries", case.read(&a, Start::Earliest).await.entries.len(), 1);
+    case.same(
+        "the numbers of receipts and entries of an empty append",
+        (empty.receipts.len(), empty.entries.len()),
+        (0, 0),
+    );
+    case.same("the number of entries", case.read(&a, Start::Earliest).await.entries.len(), 1);
 }
 
-/// A read from the end, then from the cursor it gave, misses nothing.
+/// Reading from `Latest`, and then from the cursor that this returned, misses nothing.
 ///
 /// # Panics
 /// When the clause does not hold.
@@ -99,14 +107,18 @@ pub async fn from_latest_nothing_is_missed<H: Harness>(harness: &H) {
     for n in 1..=5_u64 {
         case.append(&a, [n.to_string()]).await;
         let page = case.continued(&a, next).await;
-        case.same("what came since", texts(&page.entries), vec![n.to_string().as_str()]);
+        case.same("the texts after the cursor", texts(&page.entries), vec![n.to_string().as_str()]);
         next = page.next;
         let latest = case.read(&a, Start::Latest).await;
-        case.same("the position at the end", (latest.next, latest.entries.len()), (next, 0));
+        case.same(
+            "the next position and the number of entries from `Latest`",
+            (latest.next, latest.entries.len()),
+            (next, 0),
+        );
     }
 }
 
-/// Pages keep to both bounds, but give at least one entry.
+/// A page is within both bounds, by count and by bytes, but holds at least one entry unless `events` is 0.
 ///
 /// # Panics
 /// When the clause does not hold.
@@ -129,12 +141,16 @@ pub async fn pages_are_bounded_by_count_and_bytes<H: Harness>(harness: &H) {
     }
     for start in [Start::Earliest, Start::Last(3), Start::Time(0)] {
         let page = case.read_at_most(&a, start, Limit::POSITION).await;
-        case.same("a position only", (page.entries.len(), page.next), (0, page.from));
-        case.same("the head of a position", page.head, done.head);
+        case.same(
+            "the number of entries and the next position of a read of no events",
+            (page.entries.len(), page.next),
+            (0, page.from),
+        );
+        case.same("the head in a page without entries", page.head, done.head);
     }
 }
 
-/// Heads are those after the last append, in the order asked.
+/// `heads` returns the heads after the last append, in the order of the channels asked for.
 ///
 /// # Panics
 /// When the clause does not hold.
@@ -152,7 +168,7 @@ pub async fn heads_are_the_newest_positions<H: Harness>(harness: &H) {
     case.same("the heads of no channels", none, vec![]);
 }
 
-/// Data, names and times survive, however awkward.
+/// Data, names and times are read exactly as they were appended, however unusual they are.
 ///
 /// # Panics
 /// When the clause does not hold.
@@ -186,12 +202,12 @@ fn awkward_events() -> Vec<Event> {
     texts.chain(json).chain(times).collect()
 }
 
-/// What the suite itself asks for has to be valid: what is left out shows nothing.
+/// The suite's own events must be valid: leaving out an invalid one would go unnoticed.
 fn of_suite<T>(made: Result<T, InvalidEvent>) -> T {
     made.unwrap_or_else(|error| panic!("an event of the suite: {error}"))
 }
 
-/// One channel's events and cursors are nothing to another.
+/// Channels are independent: an append to one leaves the others as they are, and a cursor of another channel is `EpochChanged`.
 ///
 /// # Panics
 /// When the clause does not hold.
@@ -201,17 +217,17 @@ pub async fn channels_are_apart<H: Harness>(harness: &H) {
     case.append(&a, ["in a"]).await;
     case.append(&b, ["in b", "in b"]).await;
     let page = case.read(&a, Start::Earliest).await;
-    case.same("what a holds", texts(&page.entries), vec!["in a"]);
-    case.same("what nobody appended to", case.read(&upper, Start::Earliest).await.entries, vec![]);
+    case.same("the texts of the channel a", texts(&page.entries), vec!["in a"]);
+    case.same("the entries of a channel without appends", case.read(&upper, Start::Earliest).await.entries, vec![]);
     for other in [&b, &upper] {
         let foreign = case.read(other, Start::After(page.next)).await;
         case.same("the outcome of another channel's cursor", foreign.outcome, Outcome::Reset(Reason::EpochChanged));
         let all = case.read(other, Start::Earliest).await.entries;
-        case.same("what a foreign cursor gets", seqs(&foreign.entries), seqs(&all));
+        case.same("the seqs after another channel's cursor", seqs(&foreign.entries), seqs(&all));
     }
 }
 
-/// What one store appended, every store on the place reads.
+/// An event that was appended through one store is read through every store on the same place.
 ///
 /// # Panics
 /// When the clause does not hold.

@@ -1,4 +1,4 @@
-//! Calls that overtake each other. Worth running on a runtime with one thread and on one with several.
+//! Concurrent calls that affect each other. Worth running on a runtime with one thread and on one with several.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -18,7 +18,7 @@ use crate::{
     store::{Append, Appended, Expect, Head, Page, Start, Store, StoreError},
 };
 
-/// Of concurrent appends with one key, one is new, and all are told of its entry.
+/// Of concurrent appends with the same key, one is stored as new and all the others report its entry as a duplicate.
 ///
 /// # Panics
 /// When the clause does not hold.
@@ -33,14 +33,14 @@ pub async fn of_many_appends_with_one_key_one_is_new<H: Harness>(harness: &H) {
             .flat_map(|done| case.done("an append", done).receipts)
             .collect();
         let new = receipts.iter().filter(|receipt| !receipt.duplicate).count();
-        case.same("the appends that are no duplicates", new, 1);
+        case.same("the number of appends that are not duplicates", new, 1);
         let cursors: BTreeSet<_> = receipts.iter().map(|receipt| place_of(receipt.cursor)).collect();
-        case.same("the entries that they were told of", cursors.len(), 1);
-        case.same("the entries", case.read(&a, Start::Earliest).await.entries.len(), round + 1);
+        case.same("the number of different entries in the receipts", cursors.len(), 1);
+        case.same("the number of entries", case.read(&a, Start::Earliest).await.entries.len(), round + 1);
     }
 }
 
-/// Of concurrent appends that expect one head, one succeeds.
+/// Of concurrent appends that expect the same head, exactly one succeeds; the others fail with `Conflict`.
 ///
 /// # Panics
 /// When the clause does not hold.
@@ -56,15 +56,15 @@ pub async fn of_many_appends_at_one_head_one_wins<H: Harness>(harness: &H) {
             match done {
                 Ok(_) => won += 1,
                 Err(StoreError::Conflict { .. }) => {}
-                Err(error) => case.fail("a race", "a winner or a conflict", &error),
+                Err(error) => case.fail("a concurrent append", "success or `Conflict`", &error),
             }
         }
-        case.same("the winners", won, 1);
-        case.same("the entries", case.read(&a, Start::Earliest).await.entries.len(), round + 2);
+        case.same("the number of appends that succeeded", won, 1);
+        case.same("the number of entries", case.read(&a, Start::Earliest).await.entries.len(), round + 2);
     }
 }
 
-/// Each through a store of its own, all at once.
+/// Makes the appends concurrently, each through a store of its own.
 async fn at_once<H: Harness>(
     case: &Case<'_, H>,
     of: &Channel,
@@ -79,13 +79,13 @@ async fn at_once<H: Harness>(
     for racer in racers {
         match racer.await {
             Ok(result) => done.push(result),
-            Err(error) => case.fail("a racer", "no panic", &error),
+            Err(error) => case.fail("a concurrent append", "no panic", &error),
         }
     }
     done
 }
 
-/// What is acknowledged beside a close is there, before the close; the rest is refused.
+/// Every append that is acknowledged during a concurrent close is stored before the close; all other appends are refused.
 ///
 /// # Panics
 /// When the clause does not hold.
@@ -98,13 +98,13 @@ pub async fn what_is_acknowledged_beside_a_close_is_kept<H: Harness>(harness: &H
         let closed = case.append_all(&a, Append::new([]).closing()).await.head;
         let acknowledged = acknowledged(&case, others).await;
         let page = case.read(&a, Start::Earliest).await;
-        case.same("what was acknowledged beside a close", positions(&page), acknowledged);
+        case.same("the entries, which are those acknowledged during a close", positions(&page), acknowledged);
         case.same("the head", page.head, closed);
     }
 }
 
-/// What is acknowledged beside an init is in the history that it was acknowledged in: in the old one, which is gone, or in
-/// the new one, where it is read.
+/// Every append that is acknowledged during a concurrent init belongs to the history of its receipt's epoch: to the old one,
+/// which the init replaced, or to the new one, from which it is read.
 ///
 /// # Panics
 /// When the clause does not hold.
@@ -119,11 +119,11 @@ pub async fn what_is_acknowledged_beside_an_init_is_of_one_history<H: Harness>(h
         acknowledged.retain(|(epoch, ..), _| *epoch == start.cursor.epoch);
         acknowledged.insert(place_of(start.cursor), "init".to_owned());
         let page = case.read(&a, Start::Earliest).await;
-        case.same("what was acknowledged after an init", positions(&page), acknowledged);
+        case.same("the entries, which are those acknowledged after an init", positions(&page), acknowledged);
     }
 }
 
-/// What is acknowledged beside a delete is gone with the old log, or read in the new one.
+/// Every append that is acknowledged during a concurrent delete was deleted with the old log, or is read from the new one.
 ///
 /// # Panics
 /// When the clause does not hold.
@@ -137,13 +137,13 @@ pub async fn what_is_acknowledged_beside_a_delete_is_gone_or_kept<H: Harness>(ha
         let mut acknowledged = acknowledged(&case, others).await;
         let page = case.read(&a, Start::Earliest).await;
         acknowledged.retain(|(_, seq, _), _| *seq > page.from.seq);
-        case.same("what was acknowledged after a delete", positions(&page), acknowledged);
+        case.same("the entries, which are those acknowledged after a delete", positions(&page), acknowledged);
     }
 }
 
 type Appenders = Vec<tokio::task::JoinHandle<Vec<Result<Appended, StoreError>>>>;
 
-/// Some who append one event after the other.
+/// Starts tasks that each append ten events, one after the other.
 async fn appenders<H: Harness>(case: &Case<'_, H>, of: &Channel) -> Appenders {
     let mut appenders = Vec::new();
     for nth in 0..4 {
@@ -160,15 +160,15 @@ async fn appenders<H: Harness>(case: &Case<'_, H>, of: &Channel) -> Appenders {
     appenders
 }
 
-/// Lets the others get a little further. Runtimes with one thread take turns so evenly that a number which is always the same
-/// would always meet them at the same point.
+/// Lets other tasks make some progress. Callers vary `times`: a runtime with one thread schedules its tasks so evenly that a
+/// fixed number would produce the same interleaving every time.
 async fn let_others_run(times: usize) {
     for _ in 0..times {
         tokio::task::yield_now().await;
     }
 }
 
-/// A position as one that has an order: epoch, `seq`, tag.
+/// The parts of a cursor, as a type that has an order: epoch, `seq`, tag.
 type Position = (u64, u64, u32);
 
 fn place_of(cursor: Cursor) -> Position {
@@ -179,7 +179,7 @@ fn positions(page: &Page) -> BTreeMap<Position, String> {
     page.entries.iter().map(|entry| (place_of(entry.cursor), entry.data.as_shown().to_owned())).collect()
 }
 
-/// What the appends that succeeded appended.
+/// The entries of the appends that succeeded.
 async fn acknowledged<H: Harness>(case: &Case<'_, H>, appenders: Appenders) -> BTreeMap<Position, String> {
     let mut all = BTreeMap::new();
     for appender in appenders {
@@ -193,17 +193,17 @@ async fn acknowledged<H: Harness>(case: &Case<'_, H>, appenders: Appenders) -> B
                     let of = |entry: &crate::store::Entry| (place_of(entry.cursor), entry.data.as_shown().to_owned());
                     all.extend(done.entries.iter().map(of));
                 }
-                // A store that has too much to do may refuse, as long as nothing has happened.
+                // A store may refuse an append when it is overloaded, if it changes nothing then.
                 Err(StoreError::Closed { .. } | StoreError::Unavailable(_)) => {}
-                Err(error) => case.fail("an append in a race", "success, `Closed` or `Unavailable`", &error),
+                Err(error) => case.fail("a concurrent append", "success, `Closed` or `Unavailable`", &error),
             }
         }
     }
     all
 }
 
-/// Whoever reads meanwhile sees a batch whole or not at all, and no head below what was read; the last one comes with its
-/// close.
+/// A concurrent reader sees each batch whole or not at all, never sees a head below what it has read, and sees the last batch
+/// together with the close.
 ///
 /// # Panics
 /// When the clause does not hold.
@@ -211,7 +211,7 @@ pub async fn a_reader_sees_a_batch_whole<H: Harness>(harness: &H) {
     let case = Case::new("a_reader_sees_a_batch_whole", harness).await;
     let (a, second) = (channel("a"), case.second().await);
     let batch = |size| Append::new(numbered(1, size).into_iter().map(Event::text));
-    // After each batch, so many entries.
+    // The number of entries after each batch.
     let ends = [0, 5, 10, 15, 20, 320, 325, 330, 335];
     let appender = tokio::spawn({
         let a = a.clone();
@@ -228,14 +228,14 @@ pub async fn a_reader_sees_a_batch_whole<H: Harness>(harness: &H) {
         let ended = appender.is_finished();
         let page = case.read(&a, Start::Earliest).await;
         let whole = page.entries.len();
-        case.holds("a sum of whole batches", whole, |whole| ends.contains(whole));
+        case.holds("the number of entries of whole batches", whole, |whole| ends.contains(whole));
         let last = page.entries.last().map_or(start, |last| last.cursor);
         case.same("the head of the page", page.head.cursor.seq, last.seq);
-        case.same("closed with the last batch", page.head.closed, whole == 335);
+        case.same("the closed flag, which is set by the last batch", page.head.closed, whole == 335);
         let head = case.head(&a).await;
         case.holds(&format!("no head below {last:?}"), head, |head| head.cursor.seq >= last.seq);
         if ended {
-            case.same("the entries in the end", whole, 335);
+            case.same("the number of entries at the end", whole, 335);
             break;
         }
         let_others_run(1 + reads % 3).await;
@@ -246,7 +246,7 @@ pub async fn a_reader_sees_a_batch_whole<H: Harness>(harness: &H) {
     }
 }
 
-/// Whoever reads meanwhile sees what was there before an init, or all of what it leaves.
+/// A concurrent reader sees the entries from before an init or all of its events, never a mixture.
 ///
 /// # Panics
 /// When the clause does not hold.
@@ -278,11 +278,11 @@ pub async fn a_reader_sees_an_init_whole<H: Harness>(harness: &H) {
     }
     match initialiser.await {
         Ok(done) => case.done("an init", done),
-        Err(error) => case.fail("who initialises", "no panic", &error),
+        Err(error) => case.fail("the task that calls `init`", "no panic", &error),
     }
 }
 
-/// An init or delete that is dropped after any number of polls has replaced the log, or has left it as it was.
+/// An init or delete that is dropped after any number of polls is applied whole or not at all.
 ///
 /// # Panics
 /// When the clause does not hold.

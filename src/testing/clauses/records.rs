@@ -11,7 +11,7 @@ use crate::{
     store::{Append, Expect, Limit, Outcome, Reason, Retention, Start, Store, StoreError},
 };
 
-/// The cursor of nothing continues when something comes.
+/// The head of an absent channel is a cursor that continues when the first event is appended.
 ///
 /// # Panics
 /// When the clause does not hold.
@@ -19,31 +19,32 @@ pub async fn an_absent_channel_continues_when_its_first_event_comes<H: Harness>(
     let case = Case::new("an_absent_channel_continues_when_its_first_event_comes", harness).await;
     let a = channel("a");
     let absent = case.head(&a).await;
-    case.same("tag and closing of nothing", (absent.cursor.tag, absent.closed), (0, false));
+    case.same("the tag and the closed flag of an absent channel", (absent.cursor.tag, absent.closed), (0, false));
     for start in [Start::Earliest, Start::Latest, Start::Last(3), Start::Time(0), Start::After(absent.cursor)] {
         let page = case.read(&a, start).await;
-        case.same("the outcome on nothing", page.outcome, Outcome::Continued);
+        case.same("the outcome on an absent channel", page.outcome, Outcome::Continued);
         case.same(
-            "the positions of nothing",
+            "the positions in a page of an absent channel",
             (page.from, page.next, page.head),
             (absent.cursor, absent.cursor, absent),
         );
     }
     let first = case.append(&a, ["first"]).await;
-    case.same("the epoch and seq of the first", (first.head.cursor.epoch, first.head.cursor.seq), {
+    case.same("the epoch and seq of the first entry", (first.head.cursor.epoch, first.head.cursor.seq), {
         (absent.cursor.epoch, absent.cursor.seq + 1)
     });
-    case.same("what came since", case.continued(&a, absent.cursor).await.entries, first.entries);
+    case.same("the entries after the cursor", case.continued(&a, absent.cursor).await.entries, first.entries);
 }
 
-/// Reading, following and asking for heads make no record, and neither does an append or a delete of nothing.
+/// Reading an absent channel, asking for its head and watching for changes store nothing. Neither does an empty append, nor the
+/// delete of an absent channel.
 ///
 /// # Panics
 /// When the clause does not hold.
 pub async fn reading_an_absent_channel_stores_nothing<H: Harness>(harness: &H) {
     let case = Case::new("reading_an_absent_channel_stores_nothing", harness).await;
     let _watch = case.watch().await;
-    // What stores nothing is looked for one by one: what another call undoes would not be seen.
+    // Each call has a channel of its own, so that no call can hide what another one stored.
     let names = ["asked", "earliest", "after", "time", "position", "appended", "deleted"].map(channel);
     let heads = case.done("heads", case.store.heads(&names).await);
     let [_, earliest, after, time, position, appended, deleted] = &names;
@@ -52,16 +53,21 @@ pub async fn reading_an_absent_channel_stores_nothing<H: Harness>(harness: &H) {
     case.read(time, Start::Time(0)).await;
     case.read_at_most(position, Start::Latest, Limit::POSITION).await;
     case.append_all(appended, Append::new([])).await;
-    case.done("a delete of nothing", case.store.delete(deleted).await);
-    case.same("the heads of nothing, asked again", case.done("heads", case.store.heads(&names).await), heads);
-    case.same("what is listed", case.done("a listing", case.store.channels("", None, 10).await), vec![]);
+    case.done("a delete of an absent channel", case.store.delete(deleted).await);
+    case.same(
+        "the heads of absent channels, asked for again",
+        case.done("heads", case.store.heads(&names).await),
+        heads,
+    );
+    case.same("the listed channels", case.done("a listing", case.store.channels("", None, 10).await), vec![]);
     for of in &names {
         let done = case.store.append(of, Append::new([Event::text("x")]).expecting(Expect::NeverUsed)).await;
         case.done(&format!("an append to {of:?}, which was never used"), done);
     }
 }
 
-/// When the last entry is gone, its cursor still continues, and a closed channel is still closed.
+/// After the last entry was dropped, its cursor still continues, the next entry has the next `seq`, and a closed channel is still
+/// closed.
 ///
 /// # Panics
 /// When the clause does not hold.
@@ -74,10 +80,10 @@ pub async fn a_record_outlives_its_entries<H: Harness>(harness: &H) {
     let last = case.append_all(&closed, Append::new([Event::text("x")]).closing()).await;
     case.advance(20).await;
     for (of, head) in [(&open, before.head), (&closed, last.head)] {
-        case.same("the head when the entries are gone", case.head(of).await, head);
+        case.same("the head after the entries were dropped", case.head(of).await, head);
         let page = case.continued(of, head.cursor).await;
         case.same(
-            "the page when the entries are gone",
+            "the page after the entries were dropped",
             (page.entries.len(), page.next, page.head),
             (0, head.cursor, head),
         );
@@ -90,11 +96,12 @@ pub async fn a_record_outlives_its_entries<H: Harness>(harness: &H) {
     let page = case.read(&open, Start::After(first)).await;
     case.same("the outcome of an older cursor", page.outcome, Outcome::Reset(Reason::Trimmed));
     let next = case.append(&open, ["z"]).await;
-    case.same("the seq after the gone entries", next.head.cursor.seq, before.head.cursor.seq + 1);
-    case.same("what came since", case.continued(&open, before.head.cursor).await.entries, next.entries);
+    case.same("the seq after the dropped entries", next.head.cursor.seq, before.head.cursor.seq + 1);
+    case.same("the entries after the cursor", case.continued(&open, before.head.cursor).await.entries, next.entries);
 }
 
-/// A forgotten channel is absent, and none of its cursors continues over what is lost.
+/// A forgotten channel is absent. Its next entries have a `seq` above all of its earlier ones, and none of its earlier cursors
+/// continues.
 ///
 /// # Panics
 /// When the clause does not hold.
@@ -105,7 +112,7 @@ pub async fn a_forgotten_channel_raises_the_floor<H: Harness>(harness: &H) {
     let a = channel("a");
     let mut cursors = vec![case.head(&a).await.cursor];
     cursors.extend(case.append(&a, numbered(1, 5)).await.entries.iter().map(|entry| entry.cursor));
-    // A store may do this work in passing, so it is given occasions.
+    // A store may forget records only while it handles other calls, so some are made.
     for _ in 0..12 {
         case.advance(5).await;
         case.append(&channel("other"), ["x"]).await;
@@ -114,7 +121,8 @@ pub async fn a_forgotten_channel_raises_the_floor<H: Harness>(harness: &H) {
     is_new_above(&case, &a, &cursors).await;
 }
 
-/// A deleted channel is absent at once, and none of its cursors continues over what is lost.
+/// A deleted channel is absent at once. Its next entries have a `seq` above all of its earlier ones, and none of its earlier
+/// cursors continues.
 ///
 /// # Panics
 /// When the clause does not hold.
@@ -125,13 +133,14 @@ pub async fn a_deleted_channel_raises_the_floor<H: Harness>(harness: &H) {
     for round in 0..3 {
         cursors.extend(case.append(&a, numbered(1, 5 - round)).await.entries.iter().map(|entry| entry.cursor));
         case.done("a delete", case.store.delete(&a).await);
-        case.same("what a deleted channel holds", case.read(&a, Start::Earliest).await.entries, vec![]);
+        case.same("the entries of a deleted channel", case.read(&a, Start::Earliest).await.entries, vec![]);
         is_new_above(&case, &a, &cursors).await;
         cursors.push(case.head(&a).await.cursor);
     }
 }
 
-/// Each time, a floor rises above the log that went, and not by the same step: a rise that is lost does not come again.
+/// Each delete raises the floor above the deleted log, and by a random step, so that a floor whose rise was lost does not rise to
+/// the same position again.
 ///
 /// # Panics
 /// When the clause does not hold.
@@ -151,7 +160,7 @@ pub async fn a_floor_rises_by_steps_that_nobody_foretells<H: Harness>(harness: &
     case.holds("steps that differ", steps, |steps| steps.len() > 1);
 }
 
-/// Who waits for a channel that does not exist is not reset because others go.
+/// Deleting some channels leaves the heads of most absent channels unchanged, so that their readers are not reset.
 ///
 /// # Panics
 /// When the clause does not hold.
@@ -166,28 +175,28 @@ pub async fn forgetting_a_channel_leaves_absent_others_alone<H: Harness>(harness
     }
     let after = case.done("heads", case.store.heads(&absent).await);
     let moved = before.iter().zip(&after).filter(|(before, after)| before != after).count();
-    // With 1 024 buckets, half a head of the 64 is expected to move.
-    case.holds("most of 64 heads to stay where they were", moved, |moved| *moved <= 8);
+    // With 1 024 buckets and 8 deletes, 0.5 of the 64 heads move on average.
+    case.holds("at most 8 of 64 heads to change", moved, |moved| *moved <= 8);
 }
 
-/// The channel has no record, and takes events above all `cursors`, none of which continues then.
+/// Checks that the channel has no record, that new entries are above all `cursors`, and that none of these continues then.
 async fn is_new_above<H: Harness>(case: &Case<'_, H>, of: &Channel, cursors: &[Cursor]) {
     let absent = case.head(of).await;
     let highest = cursors.iter().map(|cursor| cursor.seq).max().unwrap_or(0);
-    case.same("tag and closing of nothing", (absent.cursor.tag, absent.closed), (0, false));
+    case.same("the tag and the closed flag of an absent channel", (absent.cursor.tag, absent.closed), (0, false));
     case.holds(&format!("a floor of at least {highest}"), absent.cursor.seq, |seq| *seq >= highest);
     let fresh = Append::new(["new 1", "new 2"].map(Event::text)).expecting(Expect::NeverUsed);
     let fresh = case.append_all(of, fresh).await;
     case.same("the first seq above the floor", seqs(&fresh.entries).first().copied(), Some(absent.cursor.seq + 1));
-    case.same("what came since", case.continued(of, absent.cursor).await.entries, fresh.entries.clone());
+    case.same("the entries after the cursor", case.continued(of, absent.cursor).await.entries, fresh.entries.clone());
     for cursor in cursors.iter().filter(|cursor| **cursor != absent.cursor) {
         let page = case.read(of, Start::After(*cursor)).await;
-        case.holds("a reset of an older log's cursor", page.outcome, |outcome| *outcome != Outcome::Continued);
-        case.same("what the reset holds", page.entries, fresh.entries.clone());
+        case.holds("a reset for a cursor of an older log", page.outcome, |outcome| *outcome != Outcome::Continued);
+        case.same("the entries in the page of a reset", page.entries, fresh.entries.clone());
     }
 }
 
-/// `init` leaves exactly its events, in the order given, under a new epoch.
+/// After an init the channel holds exactly its events, in the order given, under a new epoch; older cursors are `EpochChanged`.
 ///
 /// # Panics
 /// When the clause does not hold.
@@ -202,19 +211,20 @@ pub async fn init_replaces_the_history<H: Harness>(harness: &H) {
         case.same("the head after an init", case.head(&a).await, head);
         case.holds("a new epoch", head.cursor.epoch, |epoch| cursors.iter().all(|cursor| cursor.epoch != *epoch));
         let page = case.read(&a, Start::Earliest).await;
-        case.same("the texts after an init", texts(&page.entries).len() as u64, round);
+        case.same("the number of texts after an init", texts(&page.entries).len() as u64, round);
         case.same("the texts after an init", texts(&page.entries), numbered(1, round).iter().map(|n| &**n).collect());
         for cursor in &cursors {
             let page = case.read(&a, Start::After(*cursor)).await;
             case.same("the outcome of an older cursor", page.outcome, Outcome::Reset(Reason::EpochChanged));
         }
         let next = case.append(&a, ["next"]).await;
-        case.same("what follows an init", case.continued(&a, head.cursor).await.entries, next.entries);
+        case.same("the entries after an init", case.continued(&a, head.cursor).await.entries, next.entries);
         cursors.extend([page.from, page.next, next.head.cursor]);
     }
 }
 
-/// A head of the absent channel does not come back when a short init has replaced a long log and was deleted.
+/// When a short init has replaced a long log and the channel was then deleted, the floor is above the long log too, so that an
+/// earlier head of the absent channel is reset.
 ///
 /// # Panics
 /// When the clause does not hold.
@@ -229,5 +239,5 @@ pub async fn the_floor_covers_what_init_replaced<H: Harness>(harness: &H) {
     case.done("an init", case.store.init(&a, short, Expect::Any).await);
     case.done("a delete", case.store.delete(&a).await);
     let page = case.done("a read", case.store.read(&a, Start::After(absent), Limit::default()).await);
-    case.holds("a reset, for 22 events were lost", page.outcome, |outcome| *outcome != Outcome::Continued);
+    case.holds("a reset, because 22 events were lost", page.outcome, |outcome| *outcome != Outcome::Continued);
 }

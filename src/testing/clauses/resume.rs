@@ -10,7 +10,8 @@ use crate::{
     store::{Append, Limit, Outcome, Reason, Retention, Start},
 };
 
-/// Every true position continues with exactly the rest; every other one is reset, for its reason.
+/// A resume from a cursor of the log is `Continued` and returns exactly the entries after it. A cursor with another tag or epoch
+/// is reset with `EpochChanged`, and one whose `seq` is above the head with `Ahead`.
 ///
 /// # Panics
 /// When the clause does not hold.
@@ -23,7 +24,7 @@ pub async fn continues_only_on_proof<H: Harness>(harness: &H) {
     let head = case.head(&a).await.cursor;
     for (passed, cursor) in cursors.iter().enumerate() {
         let page = case.continued(&a, *cursor).await;
-        case.same("the rest after a position", page.entries, entries.iter().skip(passed).cloned().collect());
+        case.same("the entries after a cursor", page.entries, entries.iter().skip(passed).cloned().collect());
         let forged = [Cursor { tag: cursor.tag ^ 1, ..*cursor }, Cursor { epoch: cursor.epoch ^ 1, ..*cursor }];
         for forged in forged {
             is_reset(&case, forged, Reason::EpochChanged).await;
@@ -35,17 +36,17 @@ pub async fn continues_only_on_proof<H: Harness>(harness: &H) {
     }
 }
 
-/// The reset's page holds all that is left.
+/// Checks that the resume is reset for `reason`, and that its page holds all retained entries.
 async fn is_reset<H: Harness>(case: &Case<'_, H>, cursor: Cursor, reason: Reason) {
     let a = channel("a");
     let page = case.read(&a, Start::After(cursor)).await;
     case.same(&format!("the outcome of a resume from {cursor:?}"), page.outcome, Outcome::Reset(reason));
     let earliest = case.read(&a, Start::Earliest).await;
     case.same("where the page of a reset starts", page.from, earliest.from);
-    case.same("what the page of a reset holds", page.entries, earliest.entries);
+    case.same("the entries in the page of a reset", page.entries, earliest.entries);
 }
 
-/// What retention dropped is `Trimmed`; the position just before the oldest entry still continues.
+/// A cursor below the predecessor of the oldest retained entry is `Trimmed`; the cursor of that predecessor still continues.
 ///
 /// # Panics
 /// When the clause does not hold.
@@ -59,19 +60,20 @@ pub async fn says_trimmed_for_what_is_no_longer_kept<H: Harness>(harness: &H) {
     }
     let earliest = case.read(&a, Start::Earliest).await;
     let head = earliest.head.cursor;
-    case.holds("entries that went", earliest.from.seq, |seq| *seq > 0);
+    case.holds("a position above 0, because entries were dropped", earliest.from.seq, |seq| *seq > 0);
     for cursor in cursors {
         if cursor.seq < earliest.from.seq {
             is_reset(&case, cursor, Reason::Trimmed).await;
         } else {
             let page = case.continued(&a, cursor).await;
-            case.same("the rest after a position", seqs(&page.entries), (cursor.seq + 1..=head.seq).collect());
+            case.same("the entries after a cursor", seqs(&page.entries), (cursor.seq + 1..=head.seq).collect());
             is_reset(&case, Cursor { tag: cursor.tag ^ 1, ..cursor }, Reason::EpochChanged).await;
         }
     }
 }
 
-/// A lost tail is `Ahead`, and once it has grown again `EpochChanged`, however far; what is before it continues.
+/// When the tail of a log was lost, the cursors of the lost entries are `Ahead`. Once new entries have their `seq`, these cursors
+/// are `EpochChanged`, however long the log becomes. Cursors before the lost tail continue.
 ///
 /// # Panics
 /// When the clause does not hold.
@@ -95,7 +97,11 @@ pub async fn a_regrown_tail_is_another_history<H: Harness>(harness: &H) {
     }
     for kept in old.iter().take(7) {
         let page = case.continued(&a, kept.cursor).await;
-        case.same("the rest after what was not lost", seqs(&page.entries).last().copied(), Some(old_end(&old) + 3));
+        case.same(
+            "the last seq after a cursor that was not lost",
+            seqs(&page.entries).last().copied(),
+            Some(old_end(&old) + 3),
+        );
     }
 }
 
@@ -103,7 +109,7 @@ fn old_end(old: &[crate::store::Entry]) -> u64 {
     old.last().map_or(0, |last| last.cursor.seq)
 }
 
-/// `Earliest`, `Latest` and `Last` start where they say and never reset.
+/// `Earliest`, `Latest` and `Last` start at the oldest entry, at the head, and at the n-th last entry, and never reset.
 ///
 /// # Panics
 /// When the clause does not hold.
@@ -113,7 +119,11 @@ pub async fn starts_at_earliest_latest_and_last<H: Harness>(harness: &H) {
     let a = channel("a");
     for start in [Start::Earliest, Start::Latest, Start::Last(5)] {
         let page = case.read(&a, start).await;
-        case.same("the outcome on nothing", (page.outcome, page.entries.len()), (Outcome::Continued, 0));
+        case.same(
+            "the outcome and the number of entries of an absent channel",
+            (page.outcome, page.entries.len()),
+            (Outcome::Continued, 0),
+        );
     }
     for n in numbered(1, 30) {
         case.append(&a, [n]).await;
@@ -133,7 +143,7 @@ pub async fn starts_at_earliest_latest_and_last<H: Harness>(harness: &H) {
     case.same("a page of the last entries", seqs(&page.entries), vec![head.seq - 4, head.seq - 3]);
 }
 
-/// A start by time filters its page; what follows goes by `seq`.
+/// A start at a time filters only its own page; reading continues from the page's `next` by `seq`, unfiltered.
 ///
 /// # Panics
 /// When the clause does not hold.
@@ -154,18 +164,25 @@ pub async fn starts_at_a_time_and_goes_on_by_seq<H: Harness>(harness: &H) {
         case.same(&format!("the texts after time {after}"), texts(&page.entries), expected);
         case.same("the outcome of a time", page.outcome, Outcome::Continued);
         let rest = case.continued(&a, page.next).await.entries;
-        case.holds("no newer time left out", rest, |rest| rest.iter().all(|entry| entry.time <= after));
+        case.holds("no entry with a later time after the page", rest, |rest| {
+            rest.iter().all(|entry| entry.time <= after)
+        });
     }
     let page = case.read_at_most(&a, Start::Time(39), Limit { events: 1, ..Limit::default() }).await;
-    case.same("a page of one", texts(&page.entries), vec!["50"]);
+    case.same("the texts of a page of one entry", texts(&page.entries), vec!["50"]);
     let rest = case.continued(&a, page.next).await;
-    case.same("unfiltered after the page", texts(&rest.entries), vec!["20", "40", "40", "30", "5"]);
+    case.same("the texts after the page, unfiltered", texts(&rest.entries), vec!["20", "40", "40", "30", "5"]);
     let late = case.read(&a, Start::Time(50)).await.next;
     case.append_all(&a, Append::new([timed("back-dated", 1)])).await;
-    case.same("a back-dated event", texts(&case.continued(&a, late).await.entries), vec!["back-dated"]);
+    case.same(
+        "the texts after a back-dated event was appended",
+        texts(&case.continued(&a, late).await.entries),
+        vec!["back-dated"],
+    );
 }
 
-/// A time is `Trimmed` exactly when a newer entry was dropped, also when that entry was back-dated.
+/// A start at a time `t` is `Trimmed` if and only if an entry was dropped that has `time > t` and was appended after `t`, also if
+/// that entry was back-dated.
 ///
 /// # Panics
 /// When the clause does not hold.
@@ -177,7 +194,9 @@ pub async fn a_time_is_trimmed_when_a_newer_entry_was_dropped<H: Harness>(harnes
         case.append_all(&a, Append::new([timed(&time.to_string(), time)])).await;
     }
     let oldest = case.read(&a, Start::Earliest).await;
-    case.holds("the largest time dropped", texts(&oldest.entries), |texts| !texts.contains(&"900"));
+    case.holds("the entry with the largest time to be dropped", texts(&oldest.entries), |texts| {
+        !texts.contains(&"900")
+    });
     for (after, outcome) in [
         (0, Outcome::Reset(Reason::Trimmed)),
         (899, Outcome::Reset(Reason::Trimmed)),
@@ -187,12 +206,12 @@ pub async fn a_time_is_trimmed_when_a_newer_entry_was_dropped<H: Harness>(harnes
         let page = case.read(&a, Start::Time(after)).await;
         case.same(&format!("the outcome of time {after}"), page.outcome, outcome);
         let kept: Vec<_> = oldest.entries.iter().filter(|entry| entry.time > after).cloned().collect();
-        case.same(&format!("what is left after time {after}"), page.entries, kept);
+        case.same(&format!("the retained entries after time {after}"), page.entries, kept);
     }
 }
 
-/// An entry that was dated ahead of its append is read by its time while it is there; once it is dropped, starts from after
-/// its append continue, and earlier ones are told.
+/// An entry that is dated after its append is found by its own time while it is retained. Once it is dropped, starts before its
+/// append are `Trimmed`, and starts at or after the append of the newest dropped entry continue.
 ///
 /// # Panics
 /// When the clause does not hold.
@@ -203,14 +222,18 @@ pub async fn a_time_ahead_of_its_append_is_not_told_of_for_ever<H: Harness>(harn
     let ahead = case.append_all(&a, Append::new([timed("ahead", MAX_TIME)])).await.entries;
     let appended = ahead.first().map_or(0, |entry| entry.appended);
     let page = case.read(&a, Start::Time(appended)).await;
-    case.same("a time ahead while it is there", (page.outcome, page.entries), (Outcome::Continued, ahead));
+    case.same(
+        "the outcome and the entries while the entry dated ahead is retained",
+        (page.outcome, page.entries),
+        (Outcome::Continued, ahead),
+    );
     let mut all = Vec::new();
     for n in numbered(1, 20) {
         case.advance(1).await;
         all.extend(case.append(&a, [n]).await.entries);
     }
     let oldest = case.read(&a, Start::Earliest).await;
-    case.holds("the time ahead dropped", oldest.from.seq, |seq| *seq > 1);
+    case.holds("the entry dated ahead to be dropped", oldest.from.seq, |seq| *seq > 1);
     let newest_dropped = all.iter().rfind(|entry| entry.cursor.seq <= oldest.from.seq);
     let newest_dropped = newest_dropped.map_or(appended, |entry| entry.appended);
     for (after, outcome) in [
@@ -223,6 +246,6 @@ pub async fn a_time_ahead_of_its_append_is_not_told_of_for_ever<H: Harness>(harn
         let page = case.read(&a, Start::Time(after)).await;
         case.same(&format!("the outcome of time {after}"), page.outcome, outcome);
         let kept: Vec<_> = oldest.entries.iter().filter(|entry| entry.time > after).cloned().collect();
-        case.same(&format!("what is left after time {after}"), page.entries, kept);
+        case.same(&format!("the retained entries after time {after}"), page.entries, kept);
     }
 }

@@ -9,7 +9,7 @@ use crate::{
     store::{Append, Entry, Expect, Retention, Start, Store, StoreError, Unit},
 };
 
-/// By count.
+/// A channel keeps at least the maximum number of entries, and at most twice as many; it keeps the newest ones.
 ///
 /// # Panics
 /// When the clause does not hold.
@@ -27,7 +27,7 @@ pub async fn keeps_the_count_and_at_most_twice<H: Harness>(harness: &H) {
     }
 }
 
-/// By bytes.
+/// A channel keeps at least the newest entries that fit the maximum number of bytes, and at most those that fit twice as many.
 ///
 /// # Panics
 /// When the clause does not hold.
@@ -56,7 +56,7 @@ pub async fn keeps_the_bytes_and_at_most_twice<H: Harness>(harness: &H) {
     }
 }
 
-/// By age.
+/// A channel keeps all entries that are younger than the maximum age, and none that are older than twice that age.
 ///
 /// # Panics
 /// When the clause does not hold.
@@ -71,20 +71,20 @@ pub async fn keeps_the_age_and_at_most_twice<H: Harness>(harness: &H) {
     case.advance(10).await;
     case.append(&a, ["new"]).await;
     let page = case.read(&a, Start::Earliest).await;
-    case.same("half as old as is kept", texts(&page.entries), vec!["old", "middle", "new"]);
+    case.same("the texts at half of the maximum age", texts(&page.entries), vec!["old", "middle", "new"]);
     case.advance(61).await;
     // A store may trim while it appends.
     case.append(&a, ["newer"]).await;
     let page = case.read(&a, Start::Earliest).await;
-    case.holds("nothing more than twice as old as is kept", texts(&page.entries), |texts| !texts.contains(&"old"));
-    case.same("the newest", texts(&page.entries).last().copied(), Some("newer"));
+    case.holds("no entry older than twice the maximum age", texts(&page.entries), |texts| !texts.contains(&"old"));
+    case.same("the newest text", texts(&page.entries).last().copied(), Some("newer"));
     case.advance(81).await;
     case.append(&a, ["newest"]).await;
     let page = case.read(&a, Start::Earliest).await;
-    case.same("what is young enough", texts(&page.entries), vec!["newest"]);
+    case.same("the texts that are young enough", texts(&page.entries), vec!["newest"]);
 }
 
-/// A clock that steps back neither drops nor reorders; stamps do not decrease.
+/// A clock that steps back neither drops nor reorders entries, and the timestamps of appends never decrease.
 ///
 /// # Panics
 /// When the clause does not hold.
@@ -103,23 +103,23 @@ pub async fn a_clock_that_steps_back_does_no_harm<H: Harness>(harness: &H) {
     let page = case.read(&a, Start::Earliest).await;
     case.same("the entries after a step back", &page.entries, &all);
     for (before, entry) in all.iter().zip(all.iter().skip(1)) {
-        case.holds("stamps that never decrease", (before.appended, entry.appended), |(a, b)| a <= b);
+        case.holds("timestamps that never decrease", (before.appended, entry.appended), |(a, b)| a <= b);
     }
-    // The clock is put right again: those that came meanwhile are not older than they are.
+    // The clock is right again: the entries that were appended meanwhile do not count as older than they are.
     case.advance(10_000 - 50 + 20).await;
     let page = case.read(&a, Start::Earliest).await;
     case.same("the entries when the clock is right again", &page.entries, &all);
 }
 
-/// The store says what it keeps, and an append of more than half of it is refused, whatever the channel is; half of it
-/// resets no reader that had kept up.
+/// `retention` returns the limits. An append of more than half of them is refused with `TooLarge`, whatever the state of the
+/// channel, and an append of half of them resets no reader that had kept up.
 ///
 /// # Panics
 /// When the clause does not hold.
 pub async fn an_append_is_at_most_half_of_what_is_kept<H: Harness>(harness: &H) {
     let retention = Retention::default().events(10).bytes(2_000);
     let case = Case::keeping("an_append_is_at_most_half_of_what_is_kept", harness, retention.clone()).await;
-    case.same("what is kept", case.store.retention(), retention);
+    case.same("the retention", case.store.retention(), retention);
     let a = channel("a");
     for round in 0..8 {
         let before = case.head(&a).await.cursor;
@@ -133,15 +133,15 @@ pub async fn an_append_is_at_most_half_of_what_is_kept<H: Harness>(harness: &H) 
         case.same("the head after refusals", case.head(&a).await.cursor, before);
         let most = if round % 2 == 0 { vec![text_of(200); 5] } else { vec![text_of(1000)] };
         let done = case.append_all(&a, Append::new(most)).await;
-        case.same("what came since", case.continued(&a, before).await.entries, done.entries);
+        case.same("the entries after the cursor", case.continued(&a, before).await.entries, done.entries);
     }
     case.append_all(&a, Append::new([]).closing()).await;
     let many = Append::new(numbered(1, 6).into_iter().map(Event::text)).expecting(Expect::NeverUsed);
     let refused = case.store.append(&a, many).await;
-    case.refused("too many on a closed channel", refused, |error| is_too_large(error, (6, 5, Unit::Events)));
+    case.refused("too many events on a closed channel", refused, |error| is_too_large(error, (6, 5, Unit::Events)));
 }
 
-/// An event that counts so many bytes in the channel `a`.
+/// An event whose entry in the channel `a` has this size.
 fn text_of(bytes: usize) -> Event {
     Event::text("x".repeat(bytes - 65))
 }
@@ -150,7 +150,7 @@ fn is_too_large(error: &StoreError, expected: (u64, u64, Unit)) -> bool {
     matches!(error, StoreError::TooLarge { size, max, unit } if (*size, *max, *unit) == expected)
 }
 
-/// However little is kept, one small event is taken, and kept.
+/// However small the maximum number of entries is, a single small event is accepted and kept.
 ///
 /// # Panics
 /// When the clause does not hold.
@@ -162,14 +162,14 @@ pub async fn one_event_is_never_too_many<H: Harness>(harness: &H) {
         for n in 1..=5 {
             case.append(&a, [n.to_string()]).await;
             let page = case.read(&a, Start::Last(1)).await;
-            case.same("the newest", texts(&page.entries), vec![&*n.to_string()]);
+            case.same("the newest text", texts(&page.entries), vec![&*n.to_string()]);
         }
         let two = case.store.append(&a, Append::new(["x", "y"].map(Event::text))).await;
-        case.refused("two at once", two, |error| is_too_large(error, (2, 1, Unit::Events)));
+        case.refused("two events at once", two, |error| is_too_large(error, (2, 1, Unit::Events)));
     }
 }
 
-/// An init of more than is kept keeps its newest events, and is told as one that dropped some.
+/// An init with more events than are kept keeps the newest ones, and the channel's first page shows that others were dropped.
 ///
 /// # Panics
 /// When the clause does not hold.
@@ -184,7 +184,7 @@ pub async fn an_init_keeps_the_newest_of_more_than_is_kept<H: Harness>(harness: 
     case.same("the head of the page", page.head, head);
     let newest = numbered(31 - page.entries.len() as u64, 30);
     case.same("the newest texts", texts(&page.entries), newest.iter().map(|n| &**n).collect());
-    case.holds("a mark of what was dropped before", page.from.tag, |tag| *tag != 0);
+    case.holds("a tag that shows that entries were dropped before", page.from.tag, |tag| *tag != 0);
     let next = case.append(&a, ["31"]).await;
-    case.same("what follows", case.continued(&a, head.cursor).await.entries, next.entries);
+    case.same("the entries after an init", case.continued(&a, head.cursor).await.entries, next.entries);
 }

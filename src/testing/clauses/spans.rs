@@ -1,4 +1,4 @@
-//! What lasts how long, and limits at their ends.
+//! How long entries, keys and records are kept, extreme limits, and health.
 
 use std::time::Duration;
 
@@ -8,8 +8,8 @@ use super::super::{
 };
 use crate::store::{Append, Expect, Health, Limit, Outcome, Reason, Retention, Start, Store, StoreError};
 
-/// What went by bytes or by age marks a time as what went by count does, also when nothing is left; an init that was cut
-/// does, and one that was not begins anew.
+/// A start at a time is `Trimmed` if an entry with a later time was dropped because of its bytes or age, or by an init with more
+/// events than are kept, even if no entry is left. After an init that keeps all of its events, nothing counts as dropped.
 ///
 /// # Panics
 /// When the clause does not hold.
@@ -25,23 +25,39 @@ pub async fn a_time_is_trimmed_however_the_entry_went<H: Harness>(harness: &H) {
     let events = (0..20).map(|n| timed("x", 900 - n)).collect();
     case.done("an init", case.store.init(&init, events, Expect::Any).await);
     is_trimmed_above(&case, &bytes, 900).await;
-    case.same("an init that was cut", case.read(&init, Start::Time(899)).await.outcome, TRIMMED);
+    case.same(
+        "the outcome after an init with more than is kept",
+        case.read(&init, Start::Time(899)).await.outcome,
+        TRIMMED,
+    );
     case.advance(85).await;
     is_trimmed_above(&case, &age, 900).await;
     case.same("the entries", case.read(&age, Start::Earliest).await.entries, vec![]);
     case.done("an init", case.store.init(&age, vec![timed("y", 1)], Expect::Any).await);
     let page = case.read(&age, Start::Time(0)).await;
-    case.same("after an init", (page.outcome, texts(&page.entries)), (Outcome::Continued, vec!["y"]));
+    case.same(
+        "the outcome and the texts after an init",
+        (page.outcome, texts(&page.entries)),
+        (Outcome::Continued, vec!["y"]),
+    );
 }
 
 async fn is_trimmed_above<H: Harness>(case: &Case<'_, H>, of: &crate::channel::Channel, time: u64) {
-    case.same("the outcome of a time below", case.read(of, Start::Time(time - 1)).await.outcome, TRIMMED);
-    case.same("the outcome of the time", case.read(of, Start::Time(time)).await.outcome, Outcome::Continued);
+    case.same(
+        "the outcome of a start below the dropped time",
+        case.read(of, Start::Time(time - 1)).await.outcome,
+        TRIMMED,
+    );
+    case.same(
+        "the outcome of a start at the dropped time",
+        case.read(of, Start::Time(time)).await.outcome,
+        Outcome::Continued,
+    );
 }
 
 const TRIMMED: Outcome = Outcome::Reset(Reason::Trimmed);
 
-/// Until shortly before their time, an entry, a key and a record are there, and others' use of the store does not change it.
+/// An entry, a key and a record are kept until their limits are reached, however other channels are used meanwhile.
 ///
 /// # Panics
 /// When the clause does not hold.
@@ -56,7 +72,7 @@ pub async fn nothing_goes_before_its_time<H: Harness>(harness: &H) {
         case.append(&other, ["x"]).await;
         case.same("the entries", case.read(&a, Start::Earliest).await.entries, first.entries.clone());
         let again = case.append_all(&a, Append::new([keyed("x", "k")])).await;
-        case.same("what a known key brought", again.entries, vec![]);
+        case.same("the new entries of a known key", again.entries, vec![]);
         let (seen, expected) = (again.receipts.first().copied(), first.receipts.first().copied());
         case.same(
             "the entry and time of a known key",
@@ -64,16 +80,20 @@ pub async fn nothing_goes_before_its_time<H: Harness>(harness: &H) {
             expected.map(|receipt| (receipt.cursor, receipt.time)),
         );
     }
-    // The entry goes; its record does not.
+    // The entry expires; its record does not.
     case.advance(54).await;
     case.append(&other, ["x"]).await;
     let head = case.head(&a).await;
-    case.same("the head before the end of the record", head, first.head);
-    case.same("the outcome", case.continued(&a, head.cursor).await.outcome, Outcome::Continued);
+    case.same("the head before the record is forgotten", head, first.head);
+    case.same(
+        "the outcome before the record is forgotten",
+        case.continued(&a, head.cursor).await.outcome,
+        Outcome::Continued,
+    );
 }
 
-/// Keys are forgotten with a delete, and are not remembered of an append that was refused; events that are all known may
-/// close a channel.
+/// A delete forgets the channel's keys, and the keys of a refused append are not remembered. An append that closes the channel
+/// succeeds even if all of its events are duplicates.
 ///
 /// # Panics
 /// When the clause does not hold.
@@ -87,16 +107,21 @@ pub async fn keys_last_as_long_as_their_log<H: Harness>(harness: &H) {
         matches!(error, StoreError::Conflict { .. })
     });
     let done = case.append_all(&a, Append::new([keyed("4", "refused")])).await;
-    case.same("what a key of a refused append brought", texts(&done.entries), vec!["4"]);
+    case.same("the new entries of a key of a refused append", texts(&done.entries), vec!["4"]);
     let closed = case.append_all(&a, Append::new([keyed("1", "k")]).closing()).await;
-    case.same("a close with known events", (closed.head.closed, closed.entries.len()), (true, 0));
+    case.same(
+        "the closed flag and the number of new entries of a close with known events",
+        (closed.head.closed, closed.entries.len()),
+        (true, 0),
+    );
     case.same("the head after it", case.head(&a).await, closed.head);
     case.done("a delete", case.store.delete(&a).await);
     let done = case.append_all(&a, Append::new([keyed("other", "k")])).await;
-    case.same("what a key brought after a delete", texts(&done.entries), vec!["other"]);
+    case.same("the new entries of a key after a delete", texts(&done.entries), vec!["other"]);
 }
 
-/// The largest limits are no limits, and the smallest give a position.
+/// Limits may have extreme values: the largest ones limit nothing, a read of no events returns a position only, and a read of
+/// no bytes returns one entry.
 ///
 /// # Panics
 /// When the clause does not hold.
@@ -111,21 +136,25 @@ pub async fn limits_may_be_extreme<H: Harness>(harness: &H) {
     }
     case.advance(5).await;
     let again = case.append_all(&a, Append::new([keyed("0", "k")])).await;
-    case.same("what a known key brought", again.entries, vec![]);
+    case.same("the new entries of a known key", again.entries, vec![]);
     for start in [Start::Earliest, Start::Last(u64::MAX), Start::Time(0), Start::After(first.head.cursor)] {
         let due = if start == Start::After(first.head.cursor) { 20 } else { 21 };
         let all = case.read_at_most(&a, start, Limit { events: usize::MAX, bytes: usize::MAX }).await;
         case.same("all entries", all.entries.len(), due);
         for bytes in [0, usize::MAX] {
             let none = case.read_at_most(&a, start, Limit { events: 0, bytes }).await;
-            case.same("a position only", (none.entries.len(), none.next), (0, none.from));
+            case.same(
+                "the number of entries and the next position of a read of no events",
+                (none.entries.len(), none.next),
+                (0, none.from),
+            );
             let one = case.read_at_most(&a, start, Limit { events: 1, bytes }).await;
             case.same("one entry", one.entries.len(), 1);
         }
     }
 }
 
-/// Hundreds of channels are written, and their heads asked for at once, some absent and some twice.
+/// The heads of a thousand channels are returned in the order asked, even if some are absent and some are asked for repeatedly.
 ///
 /// # Panics
 /// When the clause does not hold.
@@ -141,13 +170,13 @@ pub async fn heads_of_a_thousand_come_in_order<H: Harness>(harness: &H) {
     case.same("the number of heads", heads.len(), asked.len());
     for (n, head) in heads.into_iter().enumerate() {
         match written.get(n * 7 % 250) {
-            Some(expected) => case.same("a head of many", head, *expected),
-            None => case.same("the tag of an absent one", head.cursor.tag, 0),
+            Some(expected) => case.same("the head of a channel", head, *expected),
+            None => case.same("the tag of an absent channel", head.cursor.tag, 0),
         }
     }
 }
 
-/// A store that has just answered says so: at once, and soon after somebody began to wait for changes.
+/// A store is ready right after a successful append, and within seconds after a stream of changes was opened.
 ///
 /// # Panics
 /// When the clause does not hold.

@@ -1,4 +1,4 @@
-//! Hints that come to whoever waits for them, and what is in them.
+//! How streams of changes wake their tasks, and what hints contain.
 
 use std::{
     collections::HashMap,
@@ -21,7 +21,7 @@ use crate::{
     store::{Append, Change, Entry, Store},
 };
 
-/// Whoever waits is woken, by the waker that it waits with last; a stream that is dropped keeps no waker.
+/// A pending stream of changes wakes the waker of its last poll after an append. A stream that is dropped keeps no waker.
 ///
 /// # Panics
 /// When the clause does not hold.
@@ -31,7 +31,7 @@ pub async fn whoever_waits_for_changes_is_woken<H: Harness>(harness: &H) {
     for store in [&case.store, &second] {
         let mut stream: Pin<Box<dyn Stream<Item = Change> + Send>> = Box::pin(case.store.changes());
         let (first, last) = (Arc::new(Wakes::default()), Arc::new(Wakes::default()));
-        // Armed, and then left waiting: first with one waker, then with another. Others may append meanwhile.
+        // Polled until it is armed, then until it is pending with both wakers in turn: other hints may arrive meanwhile.
         let mut is_armed = false;
         loop {
             is_armed |= polls_as(&mut stream, &first).is_ready();
@@ -48,7 +48,7 @@ pub async fn whoever_waits_for_changes_is_woken<H: Harness>(harness: &H) {
             }
             case.wait().await;
         }
-        case.holds("the last waker woken", last.count(), |wakes| *wakes > 0);
+        case.holds("the waker of the last poll to be woken", last.count(), |wakes| *wakes > 0);
         drop(stream);
         for wakes in [first, last] {
             for _ in 0..500 {
@@ -57,7 +57,7 @@ pub async fn whoever_waits_for_changes_is_woken<H: Harness>(harness: &H) {
                 }
                 case.wait().await;
             }
-            case.same("who keeps a waker of a dropped stream", Arc::strong_count(&wakes) - 1, 0);
+            case.same("the references that a dropped stream keeps to a waker", Arc::strong_count(&wakes) - 1, 0);
         }
     }
 }
@@ -66,7 +66,7 @@ fn polls_as(stream: &mut Pin<Box<dyn Stream<Item = Change> + Send>>, wakes: &Arc
     stream.as_mut().poll_next(&mut Context::from_waker(&Waker::from(Arc::clone(wakes))))
 }
 
-/// Counts.
+/// Counts how often it is woken.
 #[derive(Default)]
 struct Wakes(AtomicUsize);
 
@@ -82,7 +82,7 @@ impl Wake for Wakes {
     }
 }
 
-/// The entries of a hint are neighbours of one channel, as the store assigned them, whoever else appends meanwhile.
+/// The entries of a hint belong to one channel and are contiguous, as the store assigned them, even under concurrent appends.
 ///
 /// # Panics
 /// When the clause does not hold.
@@ -91,7 +91,7 @@ pub async fn hints_hold_neighbours_of_one_channel<H: Harness>(harness: &H) {
     let names = ["a", "b", "c"].map(channel);
     let mut watch = case.watch().await;
     let mut appenders = Vec::new();
-    // A store that is dropped may take hints with it that it has not sent yet.
+    // Dropping a store may lose hints that it has not sent yet, so all stores are kept.
     let mut kept = Vec::new();
     for nth in 0..3 {
         let (store, names) = (Arc::new(case.second().await), names.clone());
@@ -145,7 +145,7 @@ fn are_neighbours<H: Harness>(case: &Case<'_, H>, hint: &[Entry]) {
     }
 }
 
-/// An append that closes is told of as a close, too.
+/// An append that closes the channel is announced with the closed head, too.
 ///
 /// # Panics
 /// When the clause does not hold.
@@ -159,7 +159,7 @@ pub async fn changes_tell_of_a_close_with_events<H: Harness>(harness: &H) {
         .await;
 }
 
-/// Hints come for any name, and after a delete.
+/// Changes are announced whatever the channel's name is, and also after a delete.
 ///
 /// # Panics
 /// When the clause does not hold.
@@ -188,7 +188,7 @@ pub async fn changes_tell_of_any_name<H: Harness>(harness: &H) {
     }
 }
 
-/// A hint of a quiet channel is not lost among those of busy ones, though nobody took any meanwhile.
+/// The hint of a quiet channel is not lost among the hints of busy ones, even if the stream is not polled meanwhile.
 ///
 /// # Panics
 /// When the clause does not hold.
@@ -204,7 +204,7 @@ pub async fn a_quiet_channel_is_told_of_among_busy_ones<H: Harness>(harness: &H)
     watch.until(&quiet, head.cursor.seq).await;
 }
 
-/// Takes hints until one passes, or speaks of everything.
+/// Takes hints until one passes the test or is a resync.
 async fn until_head<H: Harness>(watch: &mut Watch<'_, H>, what: &str, test: impl Fn(&Change) -> bool) {
     loop {
         let change = watch.next(&format!("a hint of {what}")).await;

@@ -13,9 +13,9 @@ use crate::{
 /// How reading a channel fails.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Unreadable {
-    /// Now.
+    /// Temporarily.
     Unavailable,
-    /// For good.
+    /// Permanently.
     Corrupt,
 }
 
@@ -32,10 +32,10 @@ impl UnreadableChannels {
         };
     }
 
-    /// Fails when one of `asked` cannot be read.
+    /// Fails if one of `asked` cannot be read.
     pub(super) fn check(&self, asked: &[Channel]) -> Result<(), StoreError> {
         let channels = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let source: Source = "a fault on purpose".into();
+        let source: Source = "an injected fault".into();
         match asked.iter().find_map(|channel| channels.get(channel)) {
             Some(Unreadable::Unavailable) => Err(StoreError::Unavailable(source)),
             Some(Unreadable::Corrupt) => Err(StoreError::Corrupt(source)),

@@ -4,9 +4,9 @@ use tokio::sync::watch;
 
 #[derive(Debug, Default)]
 pub(super) struct Gate {
-    /// How many guards hold it closed.
+    /// The number of guards that hold it closed.
     holds: watch::Sender<usize>,
-    /// How many calls wait.
+    /// The number of waiting calls.
     waiting: watch::Sender<usize>,
 }
 
@@ -25,7 +25,7 @@ impl Gate {
             return;
         }
         let _waiting = Waiting::new(&self.waiting);
-        // It fails only without a sender, and `self` has it.
+        // This fails only once the sender is dropped, and `self` owns it.
         _ = holds.wait_for(|holds| *holds == 0).await;
     }
 

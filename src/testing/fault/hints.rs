@@ -1,4 +1,4 @@
-//! Hints that are lost, doubled, swapped or held back. Independent of the store.
+//! Hints that are lost, duplicated, swapped or held back. Independent of the store.
 
 use std::{
     collections::{BTreeMap, VecDeque},
@@ -21,14 +21,14 @@ struct State {
     lose: usize,
     duplicate: usize,
     reorder: usize,
-    /// How many guards hold back all hints.
+    /// The number of guards that hold back all hints.
     holds: usize,
-    /// How many resyncs were requested for all watchers.
+    /// The number of resyncs that were requested for all watchers.
     resyncs: u64,
     watchers: usize,
     /// The id of the next watcher.
     next_watcher: u64,
-    /// The waker of each watcher: it must look again when something above changes.
+    /// The waker of each watcher, to be woken when something above changes.
     wakers: BTreeMap<u64, Waker>,
 }
 
@@ -81,9 +81,9 @@ pub(super) struct FaultyHints {
     watcher: u64,
     /// The hint that waits for the one after it.
     held: Option<Change>,
-    /// Hints that come before those of `inner`.
+    /// Hints to yield before those of `inner`.
     ready: VecDeque<Change>,
-    /// How many of the requested resyncs were yielded.
+    /// The number of requested resyncs that were yielded.
     resyncs: u64,
 }
 

@@ -1,4 +1,4 @@
-//! One channel as the contract has it: everything ever appended, and which of it may or must still be there.
+//! The model of one channel: everything that was appended, and which of it may or must still be retained.
 
 use std::collections::HashMap;
 
@@ -15,31 +15,31 @@ pub(super) struct ModelLog {
     /// All entries, each with the model's time of its append.
     pub(super) entries: Vec<(Entry, u64)>,
     pub(super) closed: bool,
-    /// The receipt and the event of each key, and when it came.
+    /// The receipt and the event of each key, and the model's time of its append.
     keys: HashMap<String, (Receipt, Event, u64)>,
-    /// When the record was made.
+    /// When the record was created.
     made: u64,
-    /// The largest time of what `init` dropped before it was seen, none above the stamp.
+    /// The largest time of the events that `init` dropped at once; a time after the append counts as the time of the append.
     dropped_time: Option<u64>,
-    /// The latest oldest position that was seen: it never goes back.
+    /// The `seq` of the oldest position that the store last returned; it never decreases.
     earliest: u64,
 }
 
-/// What may be said of a key.
+/// Whether the store must know a key.
 pub(super) enum Known {
     No,
-    /// Its window is over, but not for long: both answers are right.
+    /// More than its window has passed, but not twice its window: both answers are correct.
     Perhaps,
-    /// As what, and for which event.
+    /// With this receipt, for this event.
     Yes(Receipt, Event),
 }
 
-/// What must become of an append.
+/// The result that an append must have.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Verdict {
-    /// It is more than half of what is kept.
+    /// It is larger than half of what is kept.
     TooLarge,
-    /// The event at this index has a key that stands for another one.
+    /// The event at this index has a key that identifies another event.
     Reused(usize),
     Closed,
     Conflict,
@@ -65,7 +65,7 @@ impl ModelLog {
         Head { cursor, closed: self.closed }
     }
 
-    /// Entries that were gone before they were seen, all appended at `stamp`.
+    /// Records the times of events that `init` dropped at once, all appended at `stamp`.
     pub(super) fn dropped(&mut self, times: impl Iterator<Item = Option<u64>>, stamp: u64) {
         self.dropped_time = times.map(|time| time.unwrap_or(stamp).min(stamp)).max();
     }
@@ -83,7 +83,7 @@ impl ModelLog {
         }
     }
 
-    /// The true position at `seq`.
+    /// The log's cursor at `seq`.
     pub(super) fn position(&self, seq: u64) -> Option<Cursor> {
         match seq.checked_sub(self.base.seq)? {
             0 => Some(self.base),
@@ -95,15 +95,15 @@ impl ModelLog {
         self.entries.iter().map(|(entry, _)| entry).filter(move |entry| entry.cursor.seq > seq)
     }
 
-    /// Takes note of the oldest position that the store says it has; `None` when it may not be that.
+    /// Records the oldest position that the store returned; `None` if the limits do not allow it.
     pub(super) fn note_earliest(&mut self, seen: Cursor, retention: &Retention, now: u64) -> Option<()> {
         let (oldest, newest) = (self.oldest_kept(retention, now, 2), self.oldest_kept(retention, now, 1));
         let allowed = (oldest.max(self.earliest)..=newest).contains(&seen.seq);
         (allowed && self.position(seen.seq) == Some(seen)).then(|| self.earliest = seen.seq)
     }
 
-    /// The position before the oldest entry that is within `times` the limits. Twice the limits always hold the newest,
-    /// which a store may keep however large it is, but not however old.
+    /// The `seq` before the oldest entry that is within `times` the limits. Twice the limits include the newest entry whatever
+    /// its size, since a store may keep it however large it is, but not whatever its age.
     fn oldest_kept(&self, retention: &Retention, now: u64, times: u64) -> u64 {
         let (mut count, mut bytes) = (0, 0);
         let kept = self.entries.iter().rev().take_while(|(entry, came)| {
@@ -120,13 +120,13 @@ impl ModelLog {
         self.head().cursor.seq - kept.count() as u64
     }
 
-    /// Whether the record must still be there: its last entry may only have gone when it was too old.
+    /// Whether the record must still exist, given that the last entry is dropped only because of its age.
     pub(super) fn must_exist(&self, retention: &Retention, now: u64) -> bool {
         let last = self.entries.last().map_or(self.made, |(_, came)| came + millis(retention.age));
         now < last + millis(retention.forget_after)
     }
 
-    /// How a resume ends when the oldest position is `earliest`.
+    /// The outcome of a resume when the oldest position is `earliest`.
     pub(super) fn outcome(&self, cursor: Cursor, earliest: u64) -> Outcome {
         let head = self.head().cursor;
         if cursor.epoch != head.epoch {
@@ -142,8 +142,8 @@ impl ModelLog {
         }
     }
 
-    /// How a start by time may end when the oldest position is `earliest`: of those that were dropped, one that was dated
-    /// ahead may count with the stamp of a later one.
+    /// The outcomes that are allowed for a start at a time when the oldest position is `earliest`. Among the dropped entries, one
+    /// that is dated after its append may count with the append's timestamp of a later one.
     pub(super) fn outcomes_of_time(&self, time: u64, earliest: u64) -> &'static [Outcome] {
         let lost = || self.entries.iter().map(|(entry, _)| entry).filter(|entry| entry.cursor.seq <= earliest);
         let before = self.dropped_time.is_some_and(|dropped| dropped > time);

@@ -1,4 +1,4 @@
-//! What the model says of a page.
+//! Compares a page with the model.
 
 use super::log::ModelLog;
 use crate::{
@@ -7,7 +7,7 @@ use crate::{
     testing::{case::Case, harness::Harness},
 };
 
-/// A page is what the model has, from the right place, in one piece.
+/// Checks that the page holds the model's entries, from the correct position and without gaps.
 pub(super) fn check_page<H: Harness>(
     case: &Case<'_, H>,
     log: &ModelLog,
@@ -39,14 +39,14 @@ pub(super) fn check_page<H: Harness>(
     case.same(&format!("the entries of {start:?}"), &page.entries, &expected);
     case.same("the position of a page", Some(page.from), log.position(page.from.seq));
     if after.is_none() {
-        case.same("where a page starts", page.from.seq, from);
+        case.same("the seq where a page starts", page.from.seq, from);
     }
     check_bounds(case, limit, page, due().count());
     // Nothing that is due lies between the last entry and the position after the page.
     let last = page.entries.last().map_or(page.from, |last| last.cursor);
     case.same("the position after a page", Some(page.next), log.position(page.next.seq));
     let skipped = due().filter(|entry| (last.seq + 1..=page.next.seq).contains(&entry.cursor.seq)).count();
-    case.same("entries passed over at the end of a page", skipped, 0);
+    case.same("the number of entries skipped at the end of a page", skipped, 0);
     case.holds("a position at or after the last entry", page.next.seq, |next| *next >= last.seq);
     if after.is_none() {
         case.same("the position after a page", page.next, last);
@@ -58,5 +58,5 @@ fn check_bounds<H: Harness>(case: &Case<'_, H>, limit: Limit, page: &Page, due: 
     case.holds(&format!("a page within {limit:?}"), (count, bytes), |(count, bytes)| {
         *count <= limit.events && (*bytes <= limit.bytes || *count == 1)
     });
-    case.holds("one entry at least when one is due", count, |count| *count > 0 || limit.events == 0 || due == 0);
+    case.holds("at least one entry when one is due", count, |count| *count > 0 || limit.events == 0 || due == 0);
 }

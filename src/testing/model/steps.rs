@@ -1,4 +1,4 @@
-//! The random operations, and what the model says of each answer.
+//! The random operations, and the comparison of each result with the model.
 
 use std::collections::HashMap;
 
@@ -17,7 +17,7 @@ use crate::{
     },
 };
 
-/// A run: the store, twice, and the model.
+/// One run: two stores on one place, and the model.
 pub(super) struct Steps<'a, H: Harness> {
     case: Case<'a, H>,
     second: H::Store,
@@ -28,9 +28,9 @@ pub(super) struct Steps<'a, H: Harness> {
     logs: HashMap<Channel, ModelLog>,
     /// The last head of each channel while it did not exist.
     absent: HashMap<Channel, Cursor>,
-    /// Every cursor that was ever given out, true or not by now.
+    /// Every cursor that was returned so far, whether or not it is still valid.
     cursors: Vec<Cursor>,
-    /// Makes texts and keys that no other step makes.
+    /// Makes texts and keys unique.
     serial: u64,
 }
 
@@ -57,7 +57,7 @@ impl<'a, H: Harness> Steps<'a, H> {
         if self.random.bool() { &self.case.store } else { &self.second }
     }
 
-    /// Compares heads, and learns whether a record that may be forgotten is.
+    /// Compares the store's head with the model's. If they differ and the record may be forgotten, it is.
     async fn look(&mut self, of: &Channel) -> Head {
         let heads = self.store().heads(std::slice::from_ref(of)).await;
         let head = self.case.some("a head", self.case.done("heads", heads).first().copied());
@@ -78,7 +78,7 @@ impl<'a, H: Harness> Steps<'a, H> {
         head
     }
 
-    /// The channel has no record from now on, and the next one begins above.
+    /// Removes the channel's record; the next one starts above it.
     fn forget(&mut self, of: &Channel) {
         let Some(log) = self.logs.remove(of) else { return };
         if let Some(absent) = self.absent.get_mut(of) {
@@ -109,7 +109,7 @@ impl<'a, H: Harness> Steps<'a, H> {
             }
             (Ok(done), Verdict::Changes | Verdict::ChangesNothing) => self.appended(of, &keys, &events, &done),
             (other, verdict) => {
-                self.case.fail("the answer of an append", format_args!("{verdict:?} at {head:?}"), &other)
+                self.case.fail("the result of an append", format_args!("{verdict:?} at {head:?}"), &other)
             }
         }
         if matches!(verdict, Verdict::Changes) {
@@ -118,7 +118,7 @@ impl<'a, H: Harness> Steps<'a, H> {
         }
     }
 
-    /// What must become of an append.
+    /// The result that the append must have.
     fn verdict(
         &self,
         of: &Channel,
@@ -147,7 +147,7 @@ impl<'a, H: Harness> Steps<'a, H> {
         events.len() as u64 > (self.retention.events / 2).max(1) || bytes as u64 > self.retention.bytes / 2
     }
 
-    /// Takes what was appended into the model, entry by entry.
+    /// Adds what was appended to the model, entry by entry.
     fn appended(&mut self, of: &Channel, keys: &[Option<String>], events: &[Event], done: &Appended) {
         self.case.same("the number of receipts", done.receipts.len(), events.len());
         let mut new = done.entries.iter();
@@ -164,7 +164,7 @@ impl<'a, H: Harness> Steps<'a, H> {
                 log.remember(key, expected, event, self.now);
             }
         }
-        self.case.same("more entries than new events", new.next(), None);
+        self.case.same("the entry after those of the new events", new.next(), None);
     }
 
     fn take(&mut self, of: &Channel, event: &Event, entry: &Entry) {
@@ -177,11 +177,11 @@ impl<'a, H: Harness> Steps<'a, H> {
         });
         case.holds("a tag that is not 0", entry.cursor.tag, |tag| *tag != 0);
         case.same("the channel of a new entry", &entry.channel, of);
-        case.same("the datum of a new entry", &entry.data, event.data());
+        case.same("the data of a new entry", &entry.data, event.data());
         case.same("the name of a new entry", entry.name.as_ref(), event.name());
         case.same("the time of a new entry", entry.time, event.time().unwrap_or(entry.appended));
         let before = log.entries.last().map_or(0, |(last, _)| last.appended);
-        case.holds(&format!("a stamp of at least {before}"), entry.appended, |stamp| *stamp >= before);
+        case.holds(&format!("a timestamp of at least {before}"), entry.appended, |stamp| *stamp >= before);
         log.entries.push((entry.clone(), self.now));
         self.cursors.push(entry.cursor);
     }
@@ -201,8 +201,8 @@ impl<'a, H: Harness> Steps<'a, H> {
         let new = self.case.done("an init", answer);
         let old: Vec<_> = self.cursors.iter().map(|cursor| cursor.epoch).collect();
         self.case.holds("a new epoch", new.cursor.epoch, |epoch| !old.contains(epoch));
-        self.case.same("open after an init", new.closed, false);
-        // What came before the oldest entry that is left, the model never sees: it begins there.
+        self.case.same("the closed flag after an init", new.closed, false);
+        // The events that the init dropped at once never enter the model: its log starts at the oldest retained entry.
         let page = self.read_from(of, Start::Earliest, BIG).await;
         self.case.same("the head after an init", page.head, new);
         let dropped = events.len() - page.entries.len();
@@ -212,11 +212,11 @@ impl<'a, H: Harness> Steps<'a, H> {
             let oldest = events.get(dropped.wrapping_sub(1)).map_or(0, |event| event.data().len() as u64 + 65);
             dropped == 0 || page.entries.len() as u64 >= least || bytes + oldest > self.retention.bytes
         };
-        self.case.holds("no less than the retention after an init", page.clone(), fits);
+        self.case.holds("no fewer entries than the retention requires after an init", page.clone(), fits);
         self.forget(of);
         let mut log = ModelLog::new(page.from, self.now);
         if dropped > 0 {
-            // Of what was dropped only the times matter, and those are known.
+            // Only the times of the dropped events matter, and these are known.
             let stamp = page.entries.first().map_or(u64::MAX - 1, |entry| entry.appended);
             log.dropped(events.iter().take(dropped).map(|event| event.time()), stamp);
         }
@@ -237,8 +237,8 @@ impl<'a, H: Harness> Steps<'a, H> {
             let seconds = if self.random.u32(..10) == 0 { self.random.u32(..400) } else { self.random.u32(..8) };
             self.case.advance(seconds).await;
             self.now += u64::from(seconds) * 1000;
-            // What is due is forgotten now, and not by a janitor between two looks at another channel: that raises the floor
-            // on which all that do not exist stand.
+            // Calls for every channel make the store forget expired records here. Otherwise a background task might forget one
+            // between two checks of another channel, and raise the floor that they share.
             for name in NAMES {
                 self.look(&channel(name)).await;
             }
@@ -275,7 +275,7 @@ impl<'a, H: Harness> Steps<'a, H> {
 
     fn start(&mut self, of: &Channel, head: Head) -> Start {
         match self.random.u32(..10) {
-            // To a store they are the same.
+            // Stores do not distinguish these two.
             0 if head.cursor.seq % 2 == 0 => Start::Beginning,
             0 => Start::Earliest,
             1 => Start::Latest,
@@ -289,7 +289,7 @@ impl<'a, H: Harness> Steps<'a, H> {
         }
     }
 
-    /// About when one of the newer entries was appended.
+    /// The append's timestamp of one of the newer entries, or a millisecond less.
     fn old_stamp(&mut self, of: &Channel) -> u64 {
         let back = self.random.usize(..20);
         let stamp =
@@ -297,7 +297,7 @@ impl<'a, H: Harness> Steps<'a, H> {
         stamp.map_or(0, |stamp| stamp - self.random.u64(..2))
     }
 
-    /// One of the cursors given out, recent ones more often.
+    /// One of the cursors returned so far; recent ones are more likely.
     fn old_cursor(&mut self, otherwise: Cursor) -> Cursor {
         let recent = if self.random.bool() { 30 } else { usize::MAX };
         let from = self.cursors.len().saturating_sub(recent);
@@ -322,7 +322,7 @@ impl<'a, H: Harness> Steps<'a, H> {
         }
     }
 
-    /// What is known of a key; those of which both answers are right are never used.
+    /// The receipt of a key that the store must know. Keys for which both answers are correct are never used.
     fn receipt(&self, of: &Channel, key: &str) -> Option<Receipt> {
         match self.logs.get(of)?.key(key, &self.retention, self.now) {
             Known::Yes(receipt, _) => Some(receipt),
@@ -330,7 +330,7 @@ impl<'a, H: Harness> Steps<'a, H> {
         }
     }
 
-    /// The keys of a batch: none, old ones, or new ones.
+    /// The keys of a batch: each event has none, a used one or a new one.
     fn keys(&mut self, of: &Channel) -> Vec<Option<String>> {
         let count = self.random.usize(..6);
         (0..count).map(|_| self.key(of)).collect()
@@ -349,7 +349,7 @@ impl<'a, H: Harness> Steps<'a, H> {
         Some(key)
     }
 
-    /// The event that a key stands for, remembered or earlier in the batch.
+    /// The event that a key identifies: a remembered one, or an earlier one of the batch.
     fn stands_for(&self, of: &Channel, key: &str, earlier: &[Event]) -> Option<Event> {
         match self.logs.get(of).map(|log| log.key(key, &self.retention, self.now)) {
             Some(Known::Yes(_, event)) => Some(event),
@@ -357,7 +357,7 @@ impl<'a, H: Harness> Steps<'a, H> {
         }
     }
 
-    /// The first event whose key stands for another one.
+    /// The index of the first event whose key identifies another event.
     fn reused(&self, of: &Channel, events: &[Event]) -> Option<usize> {
         let is_other = |(nth, event): (usize, &Event)| {
             let first = self.stands_for(of, event.key()?.as_str(), events.get(..nth)?)?;
@@ -366,7 +366,7 @@ impl<'a, H: Harness> Steps<'a, H> {
         events.iter().enumerate().find_map(is_other)
     }
 
-    /// For a key that was used mostly the event that it stands for.
+    /// If the key identifies an event, usually that event; otherwise a new one.
     fn event_of(&mut self, of: &Channel, key: Option<&str>, earlier: &[Event]) -> Event {
         let first = key.and_then(|key| self.stands_for(of, key, earlier));
         let is_other = self.random.u32(..12) == 0;

@@ -1,4 +1,4 @@
-//! A client: its positions, and a check that whatever it receives is what it has to receive next.
+//! A client: its positions, and a check that each delivery is what it has to receive next.
 
 use std::{collections::VecDeque, time::Duration};
 

@@ -22,7 +22,7 @@ pub(super) enum Defect {
     None,
     /// A page lacks an entry in the middle.
     OmitsEntry,
-    /// Two entries have each other's datum.
+    /// The data of two entries is swapped.
     SwapsData,
     /// A resume that has to be reset continues.
     ContinuesAfterReset,
