@@ -65,8 +65,12 @@ const GROUPS: &[Group] = &[
         sources: &["sse", "encode", "retry"],
         suites: &[
             "lib sse::",
+            "lib encode::",
+            "lib retry::",
             "sse_wire",
             "sse_marks",
+            "longpoll_wire",
+            "longpoll_heads",
             "shared_answers",
             "settings",
             "bad_input",
