@@ -20,11 +20,11 @@
 //!
 //! | method | with the default implementation |
 //! |---|---|
-//! | [`Harness::lose_tail`] | [`a_regrown_tail_is_another_history`](clauses::a_regrown_tail_is_another_history) and [`a_tail_that_grew_again_alike_is_another_history`](clauses::a_tail_that_grew_again_alike_is_another_history) are skipped |
+//! | [`Harness::lose_tail`] | [`a_regrown_tail_is_another_history`](clauses::a_regrown_tail_is_another_history) and [`a_regrown_tail_with_the_same_events_is_another_history`](clauses::a_regrown_tail_with_the_same_events_is_another_history) are skipped |
 //! | [`Harness::step_back`] | [`a_clock_that_steps_back_does_no_harm`](clauses::a_clock_that_steps_back_does_no_harm) is skipped |
 //! | [`Harness::reopen`] | [`raised_limits_hold_at_once`](clauses::raised_limits_hold_at_once) and [`lowered_limits_lose_nothing_at_once`](clauses::lowered_limits_lose_nothing_at_once) are skipped |
 //! | [`Harness::wipe`] | [`a_place_that_is_wiped_has_another_epoch`](clauses::a_place_that_is_wiped_has_another_epoch) compares two places |
-//! | [`Harness::begin_trouble`] and [`Harness::end_trouble`] | [`trouble_is_told_and_so_is_its_end`](clauses::trouble_is_told_and_so_is_its_end) is skipped |
+//! | [`Harness::begin_trouble`] and [`Harness::end_trouble`] | [`health_reports_trouble_and_its_end`](clauses::health_reports_trouble_and_its_end) is skipped |
 //! | [`Harness::time`] with [`Time::Controlled`], and [`Harness::advance`] | Nothing is skipped: the clauses about time set short limits and wait. In [`agrees_with_a_model`](clauses::agrees_with_a_model) nothing expires |
 //!
 //! In real time a clause that waits takes up to about 160 units of [`Time::Real`]: 8 seconds by default. A store that checks its

@@ -63,43 +63,43 @@ macro_rules! conformance_tests {
                 from_latest_nothing_is_missed
                 pages_are_bounded_by_count_and_bytes
                 heads_are_the_newest_positions
-                data_and_names_come_back_as_they_were
-                channels_are_apart
+                data_and_names_are_returned_unchanged
+                channels_are_independent
                 stores_on_one_place_agree
                 continues_only_on_proof
-                says_trimmed_for_what_is_no_longer_kept
+                a_cursor_before_dropped_entries_is_trimmed
                 a_regrown_tail_is_another_history
                 starts_at_earliest_latest_and_last
                 starts_at_a_time_and_goes_on_by_seq
                 a_time_is_trimmed_when_a_newer_entry_was_dropped
-                a_time_ahead_of_its_append_is_not_told_of_for_ever
-                an_absent_channel_continues_when_its_first_event_comes
+                a_time_ahead_of_its_append_does_not_stay_trimmed
+                an_absent_channel_continues_at_its_first_event
                 reading_an_absent_channel_stores_nothing
                 a_record_outlives_its_entries
                 a_forgotten_channel_raises_the_floor
                 a_deleted_channel_raises_the_floor
-                a_floor_rises_by_steps_that_nobody_foretells
+                floors_rise_by_unpredictable_steps
                 forgetting_a_channel_leaves_absent_others_alone
                 init_replaces_the_history
                 the_floor_covers_what_init_replaced
                 channels_are_listed_in_byte_order
                 a_listing_goes_on_after_a_channel
-                what_is_listed_has_a_record
-                what_nobody_uses_is_forgotten
+                listed_channels_have_a_record
+                unused_channels_are_forgotten
                 a_key_is_appended_once
-                each_event_of_a_batch_is_judged_alone
+                each_event_of_a_batch_is_checked_separately
                 a_key_stands_for_one_event
                 a_reused_key_refuses_the_whole_batch
                 a_batch_repeats_a_key_only_with_its_event
-                a_reused_key_is_told_before_a_close_and_that_before_a_conflict
+                a_reused_key_takes_precedence_over_a_close_and_a_conflict
                 keys_belong_to_one_channel
                 a_key_outlives_its_entry
                 a_key_is_forgotten_after_its_window
-                a_repeated_key_is_forgotten_all_the_same
+                repeating_a_key_does_not_extend_its_window
                 init_clears_keys
                 a_repeated_append_succeeds_as_the_first_did
-                an_append_happens_only_as_expected
-                an_init_happens_only_as_expected
+                an_append_checks_its_expectation
+                an_init_checks_its_expectation
                 nothing_follows_a_close
                 a_close_is_one_step_with_its_append
                 init_opens_a_closed_channel
@@ -108,54 +108,54 @@ macro_rules! conformance_tests {
                 keeps_the_age_and_at_most_twice
                 a_clock_that_steps_back_does_no_harm
                 an_append_is_at_most_half_of_what_is_kept
-                one_event_is_never_too_many
+                one_event_always_fits
                 an_init_keeps_the_newest_of_more_than_is_kept
                 raised_limits_hold_at_once
                 lowered_limits_lose_nothing_at_once
                 changes_begin_with_a_resync
-                changes_tell_of_appends
-                changes_tell_of_close_init_and_delete
+                changes_announce_appends
+                changes_announce_close_init_and_delete
                 changes_not_taken_are_coalesced
                 dropped_changes_do_no_harm
-                whoever_waits_for_changes_is_woken
-                changes_tell_of_a_close_with_events
-                changes_tell_of_any_name
-                a_quiet_channel_is_told_of_among_busy_ones
-                names_that_look_alike_are_apart
-                keys_that_look_alike_are_apart
+                a_waiting_stream_of_changes_is_woken
+                changes_announce_a_close_with_events
+                changes_announce_any_name
+                changes_of_a_quiet_channel_are_not_lost_among_busy_ones
+                similar_names_are_distinct
+                similar_keys_are_distinct
                 a_name_and_a_key_are_not_joined
-                data_come_back_to_the_letter
+                data_is_returned_unchanged
                 an_init_of_nothing_counts_for_the_floor
                 two_places_have_two_epochs
                 a_place_that_is_wiped_has_another_epoch
-                tags_tell_equal_entries_apart
-                a_tail_that_grew_again_alike_is_another_history
+                tags_distinguish_equal_entries
+                a_regrown_tail_with_the_same_events_is_another_history
                 a_channel_is_never_used_until_it_has_a_record
                 an_init_keeps_its_order
                 a_close_does_not_hide_what_was_trimmed
-                a_time_is_trimmed_however_the_entry_went
-                nothing_goes_before_its_time
+                a_time_is_trimmed_however_the_entry_was_dropped
+                nothing_is_dropped_early
                 keys_last_as_long_as_their_log
                 limits_may_be_extreme
                 heads_of_a_thousand_come_in_order
                 a_store_that_answers_is_ready
-                trouble_is_told_and_so_is_its_end
+                health_reports_trouble_and_its_end
                 agrees_with_a_model
             ]
             [
-                many_appenders_leave_one_dense_order
-                of_many_who_expect_the_same_one_wins
+                concurrent_appends_leave_one_dense_order
+                of_concurrent_calls_with_one_expectation_one_succeeds
                 a_dropped_append_happened_whole_or_not_at_all
-                pages_have_no_holes_while_others_trim
-                of_many_appends_with_one_key_one_is_new
-                of_many_appends_at_one_head_one_wins
-                what_is_acknowledged_beside_a_close_is_kept
-                what_is_acknowledged_beside_an_init_is_of_one_history
-                what_is_acknowledged_beside_a_delete_is_gone_or_kept
+                pages_have_no_gaps_while_entries_are_dropped
+                of_concurrent_appends_with_one_key_one_is_new
+                of_concurrent_appends_at_one_head_one_succeeds
+                appends_acknowledged_during_a_close_are_kept
+                appends_acknowledged_during_an_init_belong_to_one_history
+                appends_acknowledged_during_a_delete_are_dropped_or_kept
                 a_reader_sees_a_batch_whole
                 a_reader_sees_an_init_whole
                 a_dropped_init_or_delete_happened_whole_or_not_at_all
-                hints_hold_neighbours_of_one_channel
+                a_change_holds_contiguous_entries_of_one_channel
             ]
             $($arguments)*
         }

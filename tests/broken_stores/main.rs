@@ -36,34 +36,34 @@ const CAUGHT: [(Defect, &str, bool); 31] = {
         (LostAppend, "reads_what_was_appended_exactly_once_in_order", true),
         (Duplicate, "reads_what_was_appended_exactly_once_in_order", true),
         (WrongOrder, "reads_what_was_appended_exactly_once_in_order", true),
-        (SilentTrim, "says_trimmed_for_what_is_no_longer_kept", true),
+        (SilentTrim, "a_cursor_before_dropped_entries_is_trimmed", true),
         (RegrownTail, "a_regrown_tail_is_another_history", true),
         (StaleHead, "heads_are_the_newest_positions", true),
-        (LostHint, "changes_tell_of_appends", false),
+        (LostHint, "changes_announce_appends", false),
         (IgnoredKey, "a_key_is_appended_once", true),
         (KeyDiesWithEntry, "a_key_outlives_its_entry", true),
         (ReusedKey, "a_key_stands_for_one_event", true),
         (ReusedKeyInBatch, "a_batch_repeats_a_key_only_with_its_event", true),
         (ReusedKeyOfData, "a_key_stands_for_one_event", false),
         (ReusedKeyAlone, "a_reused_key_refuses_the_whole_batch", true),
-        (ClosedBeforeReused, "a_reused_key_is_told_before_a_close_and_that_before_a_conflict", true),
-        (ConflictBeforeClosed, "a_reused_key_is_told_before_a_close_and_that_before_a_conflict", true),
+        (ClosedBeforeReused, "a_reused_key_takes_precedence_over_a_close_and_a_conflict", true),
+        (ConflictBeforeClosed, "a_reused_key_takes_precedence_over_a_close_and_a_conflict", true),
         (LargeBatch, "an_append_is_at_most_half_of_what_is_kept", true),
         (OtherRetention, "an_append_is_at_most_half_of_what_is_kept", false),
-        (HalfOfOne, "one_event_is_never_too_many", false),
+        (HalfOfOne, "one_event_always_fits", false),
         (InitKeepsOldest, "an_init_keeps_the_newest_of_more_than_is_kept", false),
-        (TimeAhead, "a_time_ahead_of_its_append_is_not_told_of_for_ever", true),
-        (TimeAheadForgotten, "a_time_ahead_of_its_append_is_not_told_of_for_ever", false),
+        (TimeAhead, "a_time_ahead_of_its_append_does_not_stay_trimmed", true),
+        (TimeAheadForgotten, "a_time_ahead_of_its_append_does_not_stay_trimmed", false),
         (HalfABatch, "a_dropped_append_happened_whole_or_not_at_all", false),
         (AppendAfterClose, "nothing_follows_a_close", true),
         (ForgottenContinues, "a_forgotten_channel_raises_the_floor", true),
         (OneFloor, "forgetting_a_channel_leaves_absent_others_alone", false),
-        (EvenSteps, "a_floor_rises_by_steps_that_nobody_foretells", false),
+        (EvenSteps, "floors_rise_by_unpredictable_steps", false),
         (ListsAnyName, "channels_are_listed_in_byte_order", false),
         (ListsAfterAgain, "a_listing_goes_on_after_a_channel", false),
         (ListsUnordered, "channels_are_listed_in_byte_order", false),
-        (ListsOpen, "what_is_listed_has_a_record", false),
-        (ListsDeleted, "what_is_listed_has_a_record", false),
+        (ListsOpen, "listed_channels_have_a_record", false),
+        (ListsDeleted, "listed_channels_have_a_record", false),
     ]
 };
 
@@ -167,11 +167,11 @@ impl Report {
 async fn operations_that_are_not_atomic_are_caught() {
     use self::races::*;
     let mut report = Report::default();
-    report.check("of_many_appends_with_one_key_one_is_new", LooksUpKeysFirst::default).await;
-    report.check("of_many_appends_at_one_head_one_wins", || LooksAtHeadFirst).await;
-    report.check("what_is_acknowledged_beside_a_close_is_kept", || AcknowledgesWhenOvertaken).await;
-    report.check("what_is_acknowledged_beside_an_init_is_of_one_history", || AcknowledgesWhenOvertaken).await;
-    report.check("what_is_acknowledged_beside_a_delete_is_gone_or_kept", || AcknowledgesWhenOvertaken).await;
+    report.check("of_concurrent_appends_with_one_key_one_is_new", LooksUpKeysFirst::default).await;
+    report.check("of_concurrent_appends_at_one_head_one_succeeds", || LooksAtHeadFirst).await;
+    report.check("appends_acknowledged_during_a_close_are_kept", || AcknowledgesWhenOvertaken).await;
+    report.check("appends_acknowledged_during_an_init_belong_to_one_history", || AcknowledgesWhenOvertaken).await;
+    report.check("appends_acknowledged_during_a_delete_are_dropped_or_kept", || AcknowledgesWhenOvertaken).await;
     report.check("a_reader_sees_a_batch_whole", || AppendsInPieces).await;
     report.check("a_reader_sees_an_init_whole", || InitsInTwoSteps).await;
     report.check("a_dropped_init_or_delete_happened_whole_or_not_at_all", || InitsInTwoSteps).await;
@@ -182,16 +182,16 @@ async fn operations_that_are_not_atomic_are_caught() {
 async fn wrong_hints_are_caught() {
     use self::hints::*;
     let mut report = Report::default();
-    report.check("whoever_waits_for_changes_is_woken", || NeverWakes).await;
-    report.check("whoever_waits_for_changes_is_woken", || WakesOnlyTheFirst).await;
-    report.check("whoever_waits_for_changes_is_woken", KeepsWakers::default).await;
-    report.check("hints_hold_neighbours_of_one_channel", || JoinsHints).await;
-    report.check("hints_hold_neighbours_of_one_channel", || LeavesOutAnEntry).await;
-    report.check("changes_tell_of_a_close_with_events", || HidesCloses).await;
-    report.check("changes_tell_of_any_name", || AnnouncesOnlyPlainNames).await;
-    report.check("a_quiet_channel_is_told_of_among_busy_ones", || KeepsTheNewestHints).await;
-    report.check("changes_tell_of_appends", || LeavesOutAnEntry).await;
-    report.check("changes_tell_of_appends", || AnnouncesHeadsAhead).await;
+    report.check("a_waiting_stream_of_changes_is_woken", || NeverWakes).await;
+    report.check("a_waiting_stream_of_changes_is_woken", || WakesOnlyTheFirst).await;
+    report.check("a_waiting_stream_of_changes_is_woken", KeepsWakers::default).await;
+    report.check("a_change_holds_contiguous_entries_of_one_channel", || JoinsHints).await;
+    report.check("a_change_holds_contiguous_entries_of_one_channel", || LeavesOutAnEntry).await;
+    report.check("changes_announce_a_close_with_events", || HidesCloses).await;
+    report.check("changes_announce_any_name", || AnnouncesOnlyPlainNames).await;
+    report.check("changes_of_a_quiet_channel_are_not_lost_among_busy_ones", || KeepsTheNewestHints).await;
+    report.check("changes_announce_appends", || LeavesOutAnEntry).await;
+    report.check("changes_announce_appends", || AnnouncesHeadsAhead).await;
     report.check("dropped_changes_do_no_harm", DropEndsAnother::first).await;
     report.check("dropped_changes_do_no_harm", DropEndsAnother::last).await;
     assert_eq!((report.missed, report.missed_by_open_only), (vec![], vec![]));
@@ -207,8 +207,8 @@ async fn names_and_keys_that_are_confused_are_caught() {
     let composed = |text: &str| text.replace("a\u{301}", "\u{e1}");
     let cut = |text: &str| text.chars().take(64).collect();
     for change in [lower, trimmed, decoded, composed, cut] as [fn(&str) -> String; 5] {
-        report.check("names_that_look_alike_are_apart", || ChangesNames(change)).await;
-        report.check("keys_that_look_alike_are_apart", || ChangesKeys(change)).await;
+        report.check("similar_names_are_distinct", || ChangesNames(change)).await;
+        report.check("similar_keys_are_distinct", || ChangesKeys(change)).await;
     }
     assert_eq!((report.missed, report.missed_by_open_only), (vec![], vec![]));
 }
@@ -218,24 +218,24 @@ async fn wrong_content_and_wrong_history_are_caught() {
     use self::{content::*, history::*};
     let mut report = Report::default();
     report.check("a_name_and_a_key_are_not_joined", JoinsNameAndKey::default).await;
-    report.check("data_come_back_to_the_letter", || ReformatsJson).await;
-    report.check("data_come_back_to_the_letter", || TruncatesLongTexts).await;
-    report.check("tags_tell_equal_entries_apart", || TagsByContent).await;
-    report.check("a_tail_that_grew_again_alike_is_another_history", || TrustsPositions).await;
+    report.check("data_is_returned_unchanged", || ReformatsJson).await;
+    report.check("data_is_returned_unchanged", || TruncatesLongTexts).await;
+    report.check("tags_distinguish_equal_entries", || TagsByContent).await;
+    report.check("a_regrown_tail_with_the_same_events_is_another_history", || TrustsPositions).await;
     report.check("two_places_have_two_epochs", || OneEpoch).await;
     report.check("an_init_of_nothing_counts_for_the_floor", InitLeavesTheFloor::default).await;
     report.check("a_channel_is_never_used_until_it_has_a_record", || EmptyIsUnused).await;
     report.check("a_channel_is_never_used_until_it_has_a_record", || EmptyAppendChecksCondition).await;
     report.check("an_init_keeps_its_order", || SortsInits).await;
     report.check("a_close_does_not_hide_what_was_trimmed", || ClosedHidesResets).await;
-    report.check("a_time_is_trimmed_however_the_entry_went", || EmptyForgetsTimes).await;
-    report.check("nothing_goes_before_its_time", HalfTheWindow::default).await;
-    report.check("nothing_goes_before_its_time", || TimeOfTheDuplicate).await;
+    report.check("a_time_is_trimmed_however_the_entry_was_dropped", || EmptyForgetsTimes).await;
+    report.check("nothing_is_dropped_early", HalfTheWindow::default).await;
+    report.check("nothing_is_dropped_early", || TimeOfTheDuplicate).await;
     report.check("a_key_is_appended_once", || TimeOfTheDuplicate).await;
-    report.check("a_repeated_key_is_forgotten_all_the_same", RenewsKeys::default).await;
-    report.check("what_nobody_uses_is_forgotten", ListsForgotten::default).await;
-    report.check("data_and_names_come_back_as_they_were", || RoundsTimes).await;
-    report.check("data_and_names_come_back_as_they_were", || ParsesTextAsJson).await;
+    report.check("repeating_a_key_does_not_extend_its_window", RenewsKeys::default).await;
+    report.check("unused_channels_are_forgotten", ListsForgotten::default).await;
+    report.check("data_and_names_are_returned_unchanged", || RoundsTimes).await;
+    report.check("data_and_names_are_returned_unchanged", || ParsesTextAsJson).await;
     report.check("reading_an_absent_channel_stores_nothing", StoresWhatWasRead::default).await;
     report.check("keys_last_as_long_as_their_log", DeleteKeepsKeys::default).await;
     report.check("limits_may_be_extreme", || AddsToLimits).await;
@@ -243,14 +243,14 @@ async fn wrong_content_and_wrong_history_are_caught() {
     report.check("a_store_that_answers_is_ready", || NeverReady).await;
     assert_eq!(report.missed, Vec::<String>::new());
     // A harness that can only open stores cannot truncate a log.
-    assert_eq!(report.missed_by_open_only, ["a_tail_that_grew_again_alike_is_another_history"]);
+    assert_eq!(report.missed_by_open_only, ["a_regrown_tail_with_the_same_events_is_another_history"]);
 }
 
 /// Each defect is caught by its clauses, and by no others.
 #[tokio::test(start_paused = true)]
 async fn defects_that_show_when_a_place_is_reopened_wiped_or_failing_are_caught() {
     let (raised, lowered) = ("raised_limits_hold_at_once", "lowered_limits_lose_nothing_at_once");
-    let (wiped, trouble) = ("a_place_that_is_wiped_has_another_epoch", "trouble_is_told_and_so_is_its_end");
+    let (wiped, trouble) = ("a_place_that_is_wiped_has_another_epoch", "health_reports_trouble_and_its_end");
     for (defect, by) in [
         (PlaceDefect::Nothing, vec![]),
         (PlaceDefect::KeepsTheFirstLimits, vec![raised]),

@@ -64,6 +64,6 @@ mod real_time {
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
     async fn trouble_and_its_end_are_reported() {
         let Some(server) = Server::start() else { return };
-        clauses::trouble_is_told_and_so_is_its_end(&postgres(Box::leak(Box::new(server)))).await;
+        clauses::health_reports_trouble_and_its_end(&postgres(Box::leak(Box::new(server)))).await;
     }
 }

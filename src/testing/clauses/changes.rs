@@ -28,8 +28,8 @@ pub async fn changes_begin_with_a_resync<H: Harness>(harness: &H) {
 ///
 /// # Panics
 /// When the clause does not hold.
-pub async fn changes_tell_of_appends<H: Harness>(harness: &H) {
-    let case = Case::new("changes_tell_of_appends", harness).await;
+pub async fn changes_announce_appends<H: Harness>(harness: &H) {
+    let case = Case::new("changes_announce_appends", harness).await;
     let second = case.second().await;
     let names = ["a", "b", "c"].map(channel);
     let (mut one, mut two) = (case.watch().await, case.watch().await);
@@ -40,45 +40,46 @@ pub async fn changes_tell_of_appends<H: Harness>(harness: &H) {
             let store = if round % 2 == 0 { &case.store } else { &second };
             let done = case.done("an append", store.append(name, append).await);
             for watch in [&mut one, &mut two] {
-                is_told_of(&case, watch, before, &done).await;
+                is_announced(&case, watch, before, &done).await;
             }
         }
     }
 }
 
 /// Takes hints until one covers the append, whose first entry follows `before`, and checks that they agree with the append.
-async fn is_told_of<H: Harness>(case: &Case<'_, H>, watch: &mut Watch<'_, H>, before: u64, done: &Appended) {
+async fn is_announced<H: Harness>(case: &Case<'_, H>, watch: &mut Watch<'_, H>, before: u64, done: &Appended) {
     let head = done.head;
     let of = case.some("a new entry", done.entries.first()).channel.clone();
-    let mut told = Vec::new();
-    while told.last().is_none_or(|last: &Entry| last.cursor.seq < head.cursor.seq) {
+    let mut announced = Vec::new();
+    while announced.last().is_none_or(|last: &Entry| last.cursor.seq < head.cursor.seq) {
         match watch.next(&format!("a hint of {of:?} at {}", head.cursor.seq)).await {
             Change::Resync => return,
-            Change::Head(told_of, told) if told_of == of && told.cursor.seq > before => {
-                return case.same("the head of a hint", told, head);
+            Change::Head(changed, announced) if changed == of && announced.cursor.seq > before => {
+                return case.same("the head of a hint", announced, head);
             }
             Change::Head(..) => {}
             Change::Entries(entries) => {
-                told.extend(entries.into_iter().filter(|entry| entry.channel == of && entry.cursor.seq > before));
+                announced.extend(entries.into_iter().filter(|entry| entry.channel == of && entry.cursor.seq > before));
             }
         }
     }
-    case.holds(&format!("the last of {:?}", done.entries), told, |told| done.entries.ends_with(told));
+    case.holds(&format!("the last of {:?}", done.entries), announced, |announced| done.entries.ends_with(announced));
 }
 
 /// A close, an init and a delete are announced, too.
 ///
 /// # Panics
 /// When the clause does not hold.
-pub async fn changes_tell_of_close_init_and_delete<H: Harness>(harness: &H) {
-    let case = Case::new("changes_tell_of_close_init_and_delete", harness).await;
+pub async fn changes_announce_close_init_and_delete<H: Harness>(harness: &H) {
+    let case = Case::new("changes_announce_close_init_and_delete", harness).await;
     let a = channel("a");
     case.append(&a, ["1"]).await;
     let mut watch = case.watch().await;
     let closed = case.append_all(&a, Append::new([]).closing()).await.head;
-    told_of(&case, &mut watch, "a close", |change| matches!(change, Change::Head(_, head) if *head == closed)).await;
+    expect_change(&case, &mut watch, "a close", |change| matches!(change, Change::Head(_, head) if *head == closed))
+        .await;
     let new = case.done("an init", case.store.init(&a, vec![Event::text("2")], Expect::Any).await);
-    told_of(&case, &mut watch, "an init", |change| match change {
+    expect_change(&case, &mut watch, "an init", |change| match change {
         Change::Head(_, head) => *head == new,
         Change::Entries(entries) => entries.last().is_some_and(|last| last.cursor == new.cursor),
         Change::Resync => true,
@@ -86,10 +87,16 @@ pub async fn changes_tell_of_close_init_and_delete<H: Harness>(harness: &H) {
     .await;
     case.done("a delete", case.store.delete(&a).await);
     let absent = case.head(&a).await;
-    told_of(&case, &mut watch, "a delete", |change| matches!(change, Change::Head(_, head) if *head == absent)).await;
+    expect_change(&case, &mut watch, "a delete", |change| matches!(change, Change::Head(_, head) if *head == absent))
+        .await;
 }
 
-async fn told_of<H: Harness>(_: &Case<'_, H>, watch: &mut Watch<'_, H>, what: &str, test: impl Fn(&Change) -> bool) {
+async fn expect_change<H: Harness>(
+    _: &Case<'_, H>,
+    watch: &mut Watch<'_, H>,
+    what: &str,
+    test: impl Fn(&Change) -> bool,
+) {
     loop {
         let change = watch.next(&format!("a hint of {what}")).await;
         if matches!(change, Change::Resync) || test(&change) {

@@ -22,8 +22,8 @@ use crate::{
 ///
 /// # Panics
 /// When the clause does not hold.
-pub async fn many_appenders_leave_one_dense_order<H: Harness>(harness: &H) {
-    let case = Case::new("many_appenders_leave_one_dense_order", harness).await;
+pub async fn concurrent_appends_leave_one_dense_order<H: Harness>(harness: &H) {
+    let case = Case::new("concurrent_appends_leave_one_dense_order", harness).await;
     let (a, mut next) = (channel("a"), case.head(&channel("a")).await.cursor);
     let mut appenders = Vec::new();
     for who in 0..APPENDERS {
@@ -72,8 +72,8 @@ pub async fn many_appenders_leave_one_dense_order<H: Harness>(harness: &H) {
 ///
 /// # Panics
 /// When the clause does not hold.
-pub async fn of_many_who_expect_the_same_one_wins<H: Harness>(harness: &H) {
-    let case = Case::new("of_many_who_expect_the_same_one_wins", harness).await;
+pub async fn of_concurrent_calls_with_one_expectation_one_succeeds<H: Harness>(harness: &H) {
+    let case = Case::new("of_concurrent_calls_with_one_expectation_one_succeeds", harness).await;
     for round in 0..10 {
         let a = channel(&format!("a{round}"));
         let mut racers = Vec::new();
@@ -150,9 +150,9 @@ async fn poll_and_drop<S: Store>(store: &S, channel: &Channel, append: Append, p
 ///
 /// # Panics
 /// When the clause does not hold.
-pub async fn pages_have_no_holes_while_others_trim<H: Harness>(harness: &H) {
+pub async fn pages_have_no_gaps_while_entries_are_dropped<H: Harness>(harness: &H) {
     let retention = Retention::default().events(20);
-    let case = Case::keeping("pages_have_no_holes_while_others_trim", harness, retention).await;
+    let case = Case::keeping("pages_have_no_gaps_while_entries_are_dropped", harness, retention).await;
     let (a, second) = (channel("a"), Arc::new(case.second().await));
     let (mut next, mut rounds) = (case.head(&a).await.cursor, 0);
     let appender = tokio::spawn({

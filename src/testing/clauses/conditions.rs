@@ -14,8 +14,8 @@ use crate::{
 ///
 /// # Panics
 /// When the clause does not hold.
-pub async fn an_append_happens_only_as_expected<H: Harness>(harness: &H) {
-    let case = Case::new("an_append_happens_only_as_expected", harness).await;
+pub async fn an_append_checks_its_expectation<H: Harness>(harness: &H) {
+    let case = Case::new("an_append_checks_its_expectation", harness).await;
     let a = channel("a");
     let append = |expect| Append::new([Event::text("x"), Event::text("y")]).expecting(expect);
     let absent = case.head(&a).await.cursor;
@@ -58,8 +58,8 @@ fn conflicts_at(error: &StoreError, cursor: Cursor) -> bool {
 ///
 /// # Panics
 /// When the clause does not hold.
-pub async fn an_init_happens_only_as_expected<H: Harness>(harness: &H) {
-    let case = Case::new("an_init_happens_only_as_expected", harness).await;
+pub async fn an_init_checks_its_expectation<H: Harness>(harness: &H) {
+    let case = Case::new("an_init_checks_its_expectation", harness).await;
     let a = channel("a");
     let init = |expect| case.store.init(&a, vec![Event::text("init")], expect);
     let head = case.done("an init of an absent channel", init(Expect::NeverUsed).await);

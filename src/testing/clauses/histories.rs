@@ -53,8 +53,8 @@ pub async fn two_places_have_two_epochs<H: Harness>(harness: &H) {
 ///
 /// # Panics
 /// When the clause does not hold.
-pub async fn tags_tell_equal_entries_apart<H: Harness>(harness: &H) {
-    let case = Case::new("tags_tell_equal_entries_apart", harness).await;
+pub async fn tags_distinguish_equal_entries<H: Harness>(harness: &H) {
+    let case = Case::new("tags_distinguish_equal_entries", harness).await;
     let mut tags = Vec::new();
     for name in ["a", "b"] {
         for _ in 0..10 {
@@ -75,8 +75,8 @@ pub async fn tags_tell_equal_entries_apart<H: Harness>(harness: &H) {
 ///
 /// # Panics
 /// When the clause does not hold.
-pub async fn a_tail_that_grew_again_alike_is_another_history<H: Harness>(harness: &H) {
-    let case = Case::new("a_tail_that_grew_again_alike_is_another_history", harness).await;
+pub async fn a_regrown_tail_with_the_same_events_is_another_history<H: Harness>(harness: &H) {
+    let case = Case::new("a_regrown_tail_with_the_same_events_is_another_history", harness).await;
     let a = channel("a");
     let old = case.append(&a, numbered(1, 6)).await.entries;
     if case.lose_tail(&a, 3).await.is_none() {

@@ -39,8 +39,8 @@ pub async fn a_key_is_appended_once<H: Harness>(harness: &H) {
 ///
 /// # Panics
 /// When the clause does not hold.
-pub async fn each_event_of_a_batch_is_judged_alone<H: Harness>(harness: &H) {
-    let case = Case::new("each_event_of_a_batch_is_judged_alone", harness).await;
+pub async fn each_event_of_a_batch_is_checked_separately<H: Harness>(harness: &H) {
+    let case = Case::new("each_event_of_a_batch_is_checked_separately", harness).await;
     let a = channel("a");
     let first = case.append_all(&a, Append::new([keyed("1", "k1")])).await;
     let batch = [keyed("2", "k2"), keyed("1", "k1"), Event::text("3"), keyed("2", "k2"), Event::text("3")];
@@ -136,8 +136,8 @@ pub async fn a_batch_repeats_a_key_only_with_its_event<H: Harness>(harness: &H) 
 ///
 /// # Panics
 /// When the clause does not hold.
-pub async fn a_reused_key_is_told_before_a_close_and_that_before_a_conflict<H: Harness>(harness: &H) {
-    let case = Case::new("a_reused_key_is_told_before_a_close_and_that_before_a_conflict", harness).await;
+pub async fn a_reused_key_takes_precedence_over_a_close_and_a_conflict<H: Harness>(harness: &H) {
+    let case = Case::new("a_reused_key_takes_precedence_over_a_close_and_a_conflict", harness).await;
     let a = channel("a");
     let reused = || Append::new([Event::text("x"), keyed("2", "k")]);
     let first = case.append_all(&a, Append::new([keyed("1", "k")])).await;
@@ -222,10 +222,10 @@ pub async fn a_key_is_forgotten_after_its_window<H: Harness>(harness: &H) {
 ///
 /// # Panics
 /// When the clause does not hold.
-pub async fn a_repeated_key_is_forgotten_all_the_same<H: Harness>(harness: &H) {
+pub async fn repeating_a_key_does_not_extend_its_window<H: Harness>(harness: &H) {
     let unit = harness.time().unit();
     let retention = Retention::default().key_window(unit * 20);
-    let case = Case::keeping("a_repeated_key_is_forgotten_all_the_same", harness, retention).await;
+    let case = Case::keeping("repeating_a_key_does_not_extend_its_window", harness, retention).await;
     let (a, keyed) = (channel("a"), || Append::new([keyed("x", "k")]));
     case.append_all(&a, keyed()).await;
     for _ in 0..4 {

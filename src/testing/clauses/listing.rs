@@ -93,8 +93,8 @@ pub async fn a_listing_goes_on_after_a_channel<H: Harness>(harness: &H) {
 ///
 /// # Panics
 /// When the clause does not hold.
-pub async fn what_is_listed_has_a_record<H: Harness>(harness: &H) {
-    let case = Case::new("what_is_listed_has_a_record", harness).await;
+pub async fn listed_channels_have_a_record<H: Harness>(harness: &H) {
+    let case = Case::new("listed_channels_have_a_record", harness).await;
     let [open, closed, filled, deleted, absent] = ["open", "closed", "filled", "deleted", "absent"].map(channel);
     case.append(&open, ["x", "y"]).await;
     case.append_all(&closed, Append::new([]).closing()).await;
@@ -115,10 +115,10 @@ pub async fn what_is_listed_has_a_record<H: Harness>(harness: &H) {
 ///
 /// # Panics
 /// When the clause does not hold.
-pub async fn what_nobody_uses_is_forgotten<H: Harness>(harness: &H) {
+pub async fn unused_channels_are_forgotten<H: Harness>(harness: &H) {
     let unit = harness.time().unit();
     let retention = Retention::default().age(unit * 4).key_window(unit * 4).forget_after(unit * 8);
-    let case = Case::keeping("what_nobody_uses_is_forgotten", harness, retention).await;
+    let case = Case::keeping("unused_channels_are_forgotten", harness, retention).await;
     let (idle, closed, used) = (channel("idle"), channel("idle and closed"), channel("used"));
     case.append(&idle, ["x", "y"]).await;
     case.append_all(&closed, Append::new([keyed("x", "k")]).closing()).await;

@@ -23,8 +23,8 @@ fn lookalikes() -> Vec<String> {
 ///
 /// # Panics
 /// When the clause does not hold.
-pub async fn names_that_look_alike_are_apart<H: Harness>(harness: &H) {
-    let case = Case::new("names_that_look_alike_are_apart", harness).await;
+pub async fn similar_names_are_distinct<H: Harness>(harness: &H) {
+    let case = Case::new("similar_names_are_distinct", harness).await;
     for name in lookalikes() {
         case.append(&channel(&name), [&name]).await;
     }
@@ -38,8 +38,8 @@ pub async fn names_that_look_alike_are_apart<H: Harness>(harness: &H) {
 ///
 /// # Panics
 /// When the clause does not hold.
-pub async fn keys_that_look_alike_are_apart<H: Harness>(harness: &H) {
-    let case = Case::new("keys_that_look_alike_are_apart", harness).await;
+pub async fn similar_keys_are_distinct<H: Harness>(harness: &H) {
+    let case = Case::new("similar_keys_are_distinct", harness).await;
     let a = channel("a");
     let all = || Append::new(lookalikes().iter().map(|key| keyed(key, key)));
     let first = case.append_all(&a, all()).await;
@@ -70,8 +70,8 @@ pub async fn a_name_and_a_key_are_not_joined<H: Harness>(harness: &H) {
 ///
 /// # Panics
 /// When the clause does not hold.
-pub async fn data_come_back_to_the_letter<H: Harness>(harness: &H) {
-    let case = Case::new("data_come_back_to_the_letter", harness).await;
+pub async fn data_is_returned_unchanged<H: Harness>(harness: &H) {
+    let case = Case::new("data_is_returned_unchanged", harness).await;
     let a = channel("a");
     let json = [
         "1",

@@ -172,8 +172,8 @@ pub async fn heads_are_the_newest_positions<H: Harness>(harness: &H) {
 ///
 /// # Panics
 /// When the clause does not hold.
-pub async fn data_and_names_come_back_as_they_were<H: Harness>(harness: &H) {
-    let case = Case::new("data_and_names_come_back_as_they_were", harness).await;
+pub async fn data_and_names_are_returned_unchanged<H: Harness>(harness: &H) {
+    let case = Case::new("data_and_names_are_returned_unchanged", harness).await;
     let names =
         ["a", " ", "😀", "чат", "a'b\"c", "%00", "a/../b", "*", ">", "a.b", "{x}", "\u{2028}", &"x".repeat(255)];
     for name in names {
@@ -211,8 +211,8 @@ fn of_suite<T>(made: Result<T, InvalidEvent>) -> T {
 ///
 /// # Panics
 /// When the clause does not hold.
-pub async fn channels_are_apart<H: Harness>(harness: &H) {
-    let case = Case::new("channels_are_apart", harness).await;
+pub async fn channels_are_independent<H: Harness>(harness: &H) {
+    let case = Case::new("channels_are_independent", harness).await;
     let (a, b, upper) = (channel("a"), channel("a "), channel("A"));
     case.append(&a, ["in a"]).await;
     case.append(&b, ["in b", "in b"]).await;

@@ -123,8 +123,8 @@ async fn are_of_another_epoch<H: Harness>(case: &Case<'_, H>, cursors: &[(Channe
 ///
 /// # Panics
 /// When the clause does not hold.
-pub async fn trouble_is_told_and_so_is_its_end<H: Harness>(harness: &H) {
-    let case = Case::new("trouble_is_told_and_so_is_its_end", harness).await;
+pub async fn health_reports_trouble_and_its_end<H: Harness>(harness: &H) {
+    let case = Case::new("health_reports_trouble_and_its_end", harness).await;
     let a = channel("a");
     let before = case.append(&a, ["before"]).await.head.cursor;
     case.becomes_ready().await;

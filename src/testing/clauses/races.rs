@@ -22,8 +22,8 @@ use crate::{
 ///
 /// # Panics
 /// When the clause does not hold.
-pub async fn of_many_appends_with_one_key_one_is_new<H: Harness>(harness: &H) {
-    let case = Case::new("of_many_appends_with_one_key_one_is_new", harness).await;
+pub async fn of_concurrent_appends_with_one_key_one_is_new<H: Harness>(harness: &H) {
+    let case = Case::new("of_concurrent_appends_with_one_key_one_is_new", harness).await;
     let a = channel("a");
     for round in 0..10 {
         let appends = (0..6).map(|_| Append::new([keyed("x", &format!("k{round}"))]));
@@ -44,8 +44,8 @@ pub async fn of_many_appends_with_one_key_one_is_new<H: Harness>(harness: &H) {
 ///
 /// # Panics
 /// When the clause does not hold.
-pub async fn of_many_appends_at_one_head_one_wins<H: Harness>(harness: &H) {
-    let case = Case::new("of_many_appends_at_one_head_one_wins", harness).await;
+pub async fn of_concurrent_appends_at_one_head_one_succeeds<H: Harness>(harness: &H) {
+    let case = Case::new("of_concurrent_appends_at_one_head_one_succeeds", harness).await;
     let a = channel("a");
     case.append(&a, ["first"]).await;
     for round in 0..10 {
@@ -89,8 +89,8 @@ async fn at_once<H: Harness>(
 ///
 /// # Panics
 /// When the clause does not hold.
-pub async fn what_is_acknowledged_beside_a_close_is_kept<H: Harness>(harness: &H) {
-    let case = Case::new("what_is_acknowledged_beside_a_close_is_kept", harness).await;
+pub async fn appends_acknowledged_during_a_close_are_kept<H: Harness>(harness: &H) {
+    let case = Case::new("appends_acknowledged_during_a_close_are_kept", harness).await;
     for round in 0..8 {
         let a = channel(&format!("a{round}"));
         let others = appenders(&case, &a).await;
@@ -108,8 +108,8 @@ pub async fn what_is_acknowledged_beside_a_close_is_kept<H: Harness>(harness: &H
 ///
 /// # Panics
 /// When the clause does not hold.
-pub async fn what_is_acknowledged_beside_an_init_is_of_one_history<H: Harness>(harness: &H) {
-    let case = Case::new("what_is_acknowledged_beside_an_init_is_of_one_history", harness).await;
+pub async fn appends_acknowledged_during_an_init_belong_to_one_history<H: Harness>(harness: &H) {
+    let case = Case::new("appends_acknowledged_during_an_init_belong_to_one_history", harness).await;
     for round in 0..8 {
         let a = channel(&format!("a{round}"));
         let others = appenders(&case, &a).await;
@@ -127,8 +127,8 @@ pub async fn what_is_acknowledged_beside_an_init_is_of_one_history<H: Harness>(h
 ///
 /// # Panics
 /// When the clause does not hold.
-pub async fn what_is_acknowledged_beside_a_delete_is_gone_or_kept<H: Harness>(harness: &H) {
-    let case = Case::new("what_is_acknowledged_beside_a_delete_is_gone_or_kept", harness).await;
+pub async fn appends_acknowledged_during_a_delete_are_dropped_or_kept<H: Harness>(harness: &H) {
+    let case = Case::new("appends_acknowledged_during_a_delete_are_dropped_or_kept", harness).await;
     for round in 0..8 {
         let a = channel(&format!("a{round}"));
         let others = appenders(&case, &a).await;

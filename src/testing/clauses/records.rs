@@ -15,8 +15,8 @@ use crate::{
 ///
 /// # Panics
 /// When the clause does not hold.
-pub async fn an_absent_channel_continues_when_its_first_event_comes<H: Harness>(harness: &H) {
-    let case = Case::new("an_absent_channel_continues_when_its_first_event_comes", harness).await;
+pub async fn an_absent_channel_continues_at_its_first_event<H: Harness>(harness: &H) {
+    let case = Case::new("an_absent_channel_continues_at_its_first_event", harness).await;
     let a = channel("a");
     let absent = case.head(&a).await;
     case.same("the tag and the closed flag of an absent channel", (absent.cursor.tag, absent.closed), (0, false));
@@ -144,8 +144,8 @@ pub async fn a_deleted_channel_raises_the_floor<H: Harness>(harness: &H) {
 ///
 /// # Panics
 /// When the clause does not hold.
-pub async fn a_floor_rises_by_steps_that_nobody_foretells<H: Harness>(harness: &H) {
-    let case = Case::new("a_floor_rises_by_steps_that_nobody_foretells", harness).await;
+pub async fn floors_rise_by_unpredictable_steps<H: Harness>(harness: &H) {
+    let case = Case::new("floors_rise_by_unpredictable_steps", harness).await;
     let a = channel("a");
     let mut steps = Vec::new();
     for _ in 0..6 {

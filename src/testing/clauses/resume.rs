@@ -50,9 +50,9 @@ async fn is_reset<H: Harness>(case: &Case<'_, H>, cursor: Cursor, reason: Reason
 ///
 /// # Panics
 /// When the clause does not hold.
-pub async fn says_trimmed_for_what_is_no_longer_kept<H: Harness>(harness: &H) {
+pub async fn a_cursor_before_dropped_entries_is_trimmed<H: Harness>(harness: &H) {
     let retention = Retention::default().events(5);
-    let case = Case::keeping("says_trimmed_for_what_is_no_longer_kept", harness, retention).await;
+    let case = Case::keeping("a_cursor_before_dropped_entries_is_trimmed", harness, retention).await;
     let a = channel("a");
     let mut cursors = vec![case.read(&a, Start::Latest).await.next];
     for n in 1..=40 {
@@ -215,9 +215,9 @@ pub async fn a_time_is_trimmed_when_a_newer_entry_was_dropped<H: Harness>(harnes
 ///
 /// # Panics
 /// When the clause does not hold.
-pub async fn a_time_ahead_of_its_append_is_not_told_of_for_ever<H: Harness>(harness: &H) {
+pub async fn a_time_ahead_of_its_append_does_not_stay_trimmed<H: Harness>(harness: &H) {
     let retention = Retention::default().events(3);
-    let case = Case::keeping("a_time_ahead_of_its_append_is_not_told_of_for_ever", harness, retention).await;
+    let case = Case::keeping("a_time_ahead_of_its_append_does_not_stay_trimmed", harness, retention).await;
     let a = channel("a");
     let ahead = case.append_all(&a, Append::new([timed("ahead", MAX_TIME)])).await.entries;
     let appended = ahead.first().map_or(0, |entry| entry.appended);

@@ -154,10 +154,10 @@ fn is_too_large(error: &StoreError, expected: (u64, u64, Unit)) -> bool {
 ///
 /// # Panics
 /// When the clause does not hold.
-pub async fn one_event_is_never_too_many<H: Harness>(harness: &H) {
+pub async fn one_event_always_fits<H: Harness>(harness: &H) {
     for events in [1, 2, 3] {
         let retention = Retention::default().events(events);
-        let case = Case::keeping("one_event_is_never_too_many", harness, retention).await;
+        let case = Case::keeping("one_event_always_fits", harness, retention).await;
         let a = channel("a");
         for n in 1..=5 {
             case.append(&a, [n.to_string()]).await;

@@ -13,10 +13,10 @@ use crate::store::{Append, Expect, Health, Limit, Outcome, Reason, Retention, St
 ///
 /// # Panics
 /// When the clause does not hold.
-pub async fn a_time_is_trimmed_however_the_entry_went<H: Harness>(harness: &H) {
+pub async fn a_time_is_trimmed_however_the_entry_was_dropped<H: Harness>(harness: &H) {
     let unit = harness.time().unit();
     let retention = Retention::default().bytes(400).age(unit * 40);
-    let case = Case::keeping("a_time_is_trimmed_however_the_entry_went", harness, retention).await;
+    let case = Case::keeping("a_time_is_trimmed_however_the_entry_was_dropped", harness, retention).await;
     let (bytes, age, init) = (channel("bytes"), channel("age"), channel("init"));
     for time in [900, 100, 100, 100, 100, 100, 100, 100, 100, 100, 100, 100] {
         case.append_all(&bytes, Append::new([timed("x", time)])).await;
@@ -61,10 +61,10 @@ const TRIMMED: Outcome = Outcome::Reset(Reason::Trimmed);
 ///
 /// # Panics
 /// When the clause does not hold.
-pub async fn nothing_goes_before_its_time<H: Harness>(harness: &H) {
+pub async fn nothing_is_dropped_early<H: Harness>(harness: &H) {
     let unit = harness.time().unit();
     let retention = Retention::default().age(unit * 60).key_window(unit * 60).forget_after(unit * 60);
-    let case = Case::keeping("nothing_goes_before_its_time", harness, retention).await;
+    let case = Case::keeping("nothing_is_dropped_early", harness, retention).await;
     let (a, other) = (channel("a"), channel("other"));
     let first = case.append_all(&a, Append::new([keyed("x", "k")])).await;
     for _ in 0..4 {

@@ -25,8 +25,8 @@ use crate::{
 ///
 /// # Panics
 /// When the clause does not hold.
-pub async fn whoever_waits_for_changes_is_woken<H: Harness>(harness: &H) {
-    let case = Case::new("whoever_waits_for_changes_is_woken", harness).await;
+pub async fn a_waiting_stream_of_changes_is_woken<H: Harness>(harness: &H) {
+    let case = Case::new("a_waiting_stream_of_changes_is_woken", harness).await;
     let (a, second) = (channel("a"), case.second().await);
     for store in [&case.store, &second] {
         let mut stream: Pin<Box<dyn Stream<Item = Change> + Send>> = Box::pin(case.store.changes());
@@ -86,8 +86,8 @@ impl Wake for Wakes {
 ///
 /// # Panics
 /// When the clause does not hold.
-pub async fn hints_hold_neighbours_of_one_channel<H: Harness>(harness: &H) {
-    let case = Case::new("hints_hold_neighbours_of_one_channel", harness).await;
+pub async fn a_change_holds_contiguous_entries_of_one_channel<H: Harness>(harness: &H) {
+    let case = Case::new("a_change_holds_contiguous_entries_of_one_channel", harness).await;
     let names = ["a", "b", "c"].map(channel);
     let mut watch = case.watch().await;
     let mut appenders = Vec::new();
@@ -149,8 +149,8 @@ fn are_neighbours<H: Harness>(case: &Case<'_, H>, hint: &[Entry]) {
 ///
 /// # Panics
 /// When the clause does not hold.
-pub async fn changes_tell_of_a_close_with_events<H: Harness>(harness: &H) {
-    let case = Case::new("changes_tell_of_a_close_with_events", harness).await;
+pub async fn changes_announce_a_close_with_events<H: Harness>(harness: &H) {
+    let case = Case::new("changes_announce_a_close_with_events", harness).await;
     let (a, second) = (channel("a"), case.second().await);
     let mut watch = case.watch().await;
     let append = Append::new(["1", "2"].map(Event::text)).closing();
@@ -163,8 +163,8 @@ pub async fn changes_tell_of_a_close_with_events<H: Harness>(harness: &H) {
 ///
 /// # Panics
 /// When the clause does not hold.
-pub async fn changes_tell_of_any_name<H: Harness>(harness: &H) {
-    let case = Case::new("changes_tell_of_any_name", harness).await;
+pub async fn changes_announce_any_name<H: Harness>(harness: &H) {
+    let case = Case::new("changes_announce_any_name", harness).await;
     let second = case.second().await;
     let mut watch = case.watch().await;
     let names = [" ", "*", ">", "a.b", "a b", "%00", "\u{e4}", "\u{1f600}", "\u{2028}", "'", "\"", "\\", "{a}", "a:b"];
@@ -192,8 +192,8 @@ pub async fn changes_tell_of_any_name<H: Harness>(harness: &H) {
 ///
 /// # Panics
 /// When the clause does not hold.
-pub async fn a_quiet_channel_is_told_of_among_busy_ones<H: Harness>(harness: &H) {
-    let case = Case::new("a_quiet_channel_is_told_of_among_busy_ones", harness).await;
+pub async fn changes_of_a_quiet_channel_are_not_lost_among_busy_ones<H: Harness>(harness: &H) {
+    let case = Case::new("changes_of_a_quiet_channel_are_not_lost_among_busy_ones", harness).await;
     let (quiet, second) = (channel("quiet"), case.second().await);
     let mut watch = case.watch().await;
     let head = case.done("an append", second.append(&quiet, Append::new([Event::text("x")])).await).head;
