@@ -188,7 +188,7 @@ impl Subscriber {
 
     /// Whether the last [`Subscriber::poll_delivery`] returned everything there was, and `cx` will be woken when there is more.
     pub(crate) fn is_parked(&self, cx: &Context<'_>) -> bool {
-        !self.ended && self.channel_readers.iter().all(|reader| reader.is_parked(cx))
+        self.channel_readers.iter().all(|reader| reader.is_parked(cx))
     }
 
     /// Queues for a turn to hand out what it catches up on.

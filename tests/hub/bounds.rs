@@ -38,6 +38,23 @@ async fn the_number_of_lingering_channels_is_bounded() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn the_bytes_of_recent_entries_are_counted_while_their_channels_are_followed() {
+    let hub = Hub::with_options(MemoryStore::default(), HubOptions::default().linger(Duration::ZERO));
+    let a = hub.subscribe(Subscription::new(channel("a"))).await.unwrap();
+    let b = hub.subscribe(Subscription::new(channel("b"))).await.unwrap();
+    for name in ["a", "b"] {
+        hub.publish(&channel(name), Event::text("x".repeat(1000))).await.unwrap();
+    }
+    let both = hub.stats().ring_bytes;
+    assert!((2_000..6_000).contains(&both), "{both}");
+    drop(a);
+    let one = hub.stats().ring_bytes;
+    assert!((1_000..3_000).contains(&one), "{one}");
+    drop(b);
+    assert_eq!(hub.stats().ring_bytes, 0);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_lingering_channel_serves_the_next_poll() {
     let hub = Hub::new(MemoryStore::default());
     let mut subscriber = hub.subscribe(Subscription::new(channel("a"))).await.unwrap();
