@@ -65,6 +65,32 @@ async fn a_reader_that_resumes_where_another_did_costs_no_read() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_reader_does_not_wait_for_a_page_that_ends_before_its_position() {
+    let inner = MemoryStore::default();
+    let written =
+        inner.append(&channel("a"), Append::new(events((0..100).map(|n| format!("{n} {}", "x".repeat(1000))))));
+    let positions: Vec<_> = written.await.unwrap().entries.into_iter().map(|entry| entry.cursor).collect();
+    let (store, faults) = FaultStore::new(inner);
+    // A page has room for 1 000 entries by number, and for about four by size.
+    let hub = Hub::with_options(store, HubOptions::default().page(Limit::new(1000, 4500)));
+    let resume = |at: usize| {
+        let (hub, from) = (hub.clone(), positions[at]);
+        async move { texts(&mut hub.subscribe(Subscription::new(channel("a")).resume(&from.into())).await.unwrap()).await }
+    };
+    let _live = hub.subscribe(Subscription::new(channel("a"))).await.unwrap();
+    assert!(resume(0).await[0].starts_with("1 "), "how many entries a page holds is known from here on");
+    tokio::time::sleep(Duration::from_secs(10)).await;
+    let (before, answers) = (faults.reads(), faults.hold_answers());
+    let readers = [tokio::spawn(resume(10)), tokio::spawn(resume(50))];
+    answers.reached_by(2).await;
+    assert_eq!(faults.reads(), before + 2);
+    drop(answers);
+    for (reader, first) in readers.into_iter().zip(["11 ", "51 "]) {
+        assert!(reader.await.unwrap()[0].starts_with(first));
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_reader_that_shares_a_read_does_not_depend_on_the_one_that_began_it() {
     let (hub, faults, inner) = faulty();
     append(&inner, [1]).await;
