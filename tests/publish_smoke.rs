@@ -11,7 +11,7 @@ use http::{HeaderMap, Request, Response, request::Parts};
 use http_body_util::{BodyExt, Empty, Full};
 use serde_json::{Value, json};
 use tower_events::{
-    Channel, Channels, EventService, EventsLayer, Hub, MemoryStore, PublishService, Rejection, Subscription,
+    Channel, Channels, EventService, EventsLayer, Hub, Listen, MemoryStore, PublishService, Rejection, Subscription,
     layer::EventsBody, store::Start,
 };
 use tower_layer::Layer;
@@ -34,8 +34,8 @@ async fn post(hub: &Hub, uri: &str, headers: &[(&str, &str)], body: &'static str
 }
 
 async fn texts(hub: &Hub) -> Vec<String> {
-    let all = Subscription::new(Channel::new("a").unwrap()).start(Start::Earliest).wait(std::time::Duration::ZERO);
-    let listened = hub.listen(all).await.unwrap();
+    let all = Subscription::new(Channel::new("a").unwrap()).start(Start::Earliest);
+    let listened = hub.listen(Listen::from(all).wait(std::time::Duration::ZERO)).await.unwrap();
     listened.entries().iter().map(|entry| entry.data.as_shown().to_owned()).collect()
 }
 
