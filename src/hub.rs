@@ -22,15 +22,13 @@
 //! # #[tokio::main(flavor = "current_thread", start_paused = true)]
 //! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
 //! use std::time::Duration;
-//! use tower_events::{Channel, Hub, HubOptions, MemoryStore, Retention, Subscription, store::Start};
+//! use tower_events::{Channel, Hub, HubOptions, Listen, MemoryStore, Retention, Subscription, store::Start};
 //!
 //! let store = MemoryStore::new(Retention::default().events(100));
 //! let hub = Hub::with_options(store, HubOptions::default().ring_bytes(64 << 10));
-//! let wait = Subscription::new(Channel::new("room")?)
-//!     .start(Start::Time(1_732_094_400_123))
-//!     .wait(Duration::from_secs(5))
-//!     .on_empty(|| println!("nothing yet"));
-//! assert!(hub.listen(wait).await?.entries().is_empty());
+//! let since = Subscription::new(Channel::new("room")?).start(Start::Time(1_732_094_400_123));
+//! let listen = Listen::from(since).wait(Duration::from_secs(5)).on_empty(|| println!("nothing yet"));
+//! assert!(hub.listen(listen).await?.entries().is_empty());
 //! # Ok(())
 //! # }
 //! ```
@@ -54,6 +52,7 @@ mod head_requests;
 mod heads;
 mod lease;
 mod listen;
+mod listening;
 mod membership;
 mod options;
 mod outage;
@@ -82,7 +81,7 @@ pub use self::{
     drain::Drained,
     error::SubscribeError,
     handle::Hub,
-    listen::Listened,
+    listen::{Listen, Listened},
     options::HubOptions,
     stats::Stats,
     subscriber::Subscriber,
@@ -91,7 +90,7 @@ pub use self::{
 pub(crate) use self::{
     encoding::{Delimiters, Encoding},
     entry_run::encode_joined,
-    listen::Listening,
+    listening::Listening,
     subscription::SubscriptionStart,
     turns::Turn,
 };

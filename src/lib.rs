@@ -98,8 +98,8 @@ pub use self::{
     event::{Data, Event, EventKey, EventName},
     event_service::EventService,
     hub::{
-        Batch, Closed, Delivery, Drained, Failed, Hub, HubOptions, Listened, Reset, Stats, SubscribeError, Subscriber,
-        Subscription,
+        Batch, Closed, Delivery, Drained, Failed, Hub, HubOptions, Listen, Listened, Reset, Stats, SubscribeError,
+        Subscriber, Subscription,
     },
     layer::EventsLayer,
     longpoll::LongPollService,

@@ -10,7 +10,7 @@ use std::{
     time::Duration,
 };
 
-use tower_events::{Channel, Event, Hub, Listened, MemoryStore, Subscription, store::Start};
+use tower_events::{Channel, Event, Hub, Listen, Listened, MemoryStore, Subscription, store::Start};
 
 /// Evaluates an expression that the page shows verbatim.
 macro_rules! shown {
@@ -47,7 +47,8 @@ async fn the_calls_in_the_table_do_what_the_php_package_did() -> Result<(), Box<
     }
     let listened = {
         let channel = channel.clone();
-        shown!(hub.listen(Subscription::new(channel).start(Start::Time(time)).wait(Duration::ZERO))).await?
+        shown!(hub.listen(Listen::from(Subscription::new(channel).start(Start::Time(time))).wait(Duration::ZERO)))
+            .await?
     };
     assert_eq!(texts(&listened), ["sorted in", "late"]);
 
@@ -67,7 +68,7 @@ async fn a_wait_ends_and_calls_back_after_each_empty_check() -> Result<(), Box<d
     let hub = Hub::new(MemoryStore::default());
     let checks = Arc::new(AtomicUsize::new(0));
     let (counter, duration) = (checks.clone(), Duration::from_secs(5));
-    let wait = Subscription::new(Channel::new("chat")?)
+    let wait = Listen::from(Subscription::new(Channel::new("chat")?))
         .wait(duration)
         .on_empty(move || _ = counter.fetch_add(1, Ordering::Relaxed));
     assert!(hub.listen(wait).await?.entries().is_empty());

@@ -5,7 +5,9 @@ mod support;
 
 use axum::Router;
 use support::{BOTH, Server, channel, serve};
-use tower_events::{Channels, Event, EventService, Hub, LongPollService, MemoryStore, SseService, store::Start};
+use tower_events::{
+    Channels, Event, EventService, Hub, Listen, LongPollService, MemoryStore, SseService, Subscription, store::Start,
+};
 
 /// A hub with three events in the channel `a`.
 async fn hub() -> Hub {
@@ -26,8 +28,8 @@ async fn serve_from(hub: &Hub, start: Start) -> Server {
 async fn a_service_starts_where_it_was_told_unless_the_request_names_a_position() {
     let hub = hub().await;
     let server = serve_from(&hub, Start::Last(2)).await;
-    let first =
-        hub.listen(tower_events::Subscription::new(channel("a")).start(Start::Earliest).limit(1)).await.unwrap();
+    let earliest = Subscription::new(channel("a")).start(Start::Earliest);
+    let first = hub.listen(Listen::from(earliest).limit(1)).await.unwrap();
     for http in BOTH {
         for (query, data) in [
             (String::new(), &["2", "3"][..]),

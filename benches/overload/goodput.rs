@@ -8,7 +8,7 @@ use tokio::{
     time::{Instant, sleep, sleep_until, timeout_at},
 };
 use tower_events::{
-    Channel, Hub, HubOptions, MemoryStore, SubscribeError, Subscription, store::Start, testing::FaultStore,
+    Channel, Hub, HubOptions, Listen, MemoryStore, SubscribeError, Subscription, store::Start, testing::FaultStore,
 };
 
 const READ: Duration = Duration::from_millis(50);
@@ -38,7 +38,7 @@ async fn offer(times: f64) -> (f64, f64) {
             sleep_until(comes).await;
             loop {
                 let poll = Subscription::new(Channel::new(n.to_string()).unwrap()).start(Start::Earliest);
-                match hub.listen(poll.wait(Duration::ZERO)).await {
+                match hub.listen(Listen::from(poll).wait(Duration::ZERO)).await {
                     Ok(_) => return true,
                     Err(SubscribeError::Overloaded { retry }) => sleep(retry).await,
                     Err(_) => return false,

@@ -33,7 +33,8 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 use tokio::{net::TcpListener, sync::Mutex};
 use tower_events::{
-    Channel, Event, EventService, Hub, InvalidChannel, InvalidEvent, Retention, Store, Subscription, store::Start,
+    Channel, Event, EventService, Hub, InvalidChannel, InvalidEvent, Listen, Retention, Store, Subscription,
+    store::Start,
 };
 
 use self::{
@@ -80,7 +81,7 @@ async fn run(options: Options) -> Result<(), BoxError> {
         .route("/chat.js", get(|| page("text/javascript; charset=utf-8", include_str!("chat.js"))))
         .route("/stream.js", get(|| page("text/javascript; charset=utf-8", include_str!("stream.js"))))
         .route("/chat", post(act).layer(DefaultBodyLimit::max(64 << 10)))
-        .route_service("/events", EventService::new(hub.clone(), chat.channel.clone()))
+        .route_service("/events", EventService::fixed(hub.clone(), &chat.channel))
         .with_state(chat);
 
     let listener = TcpListener::bind(listen).await.map_err(|error| format!("cannot listen on {listen}: {error}"))?;
@@ -109,8 +110,8 @@ impl Chat {
         let events = self.db.last(HISTORY).await?.iter().map(event).collect::<Result<_, _>>()?;
         self.hub.init_if_unused(&self.channel, events).await?;
         // Whichever process filled it, the last event says how far it got.
-        let last = Subscription::new(self.channel.clone()).start(Start::Last(1)).wait(Duration::ZERO);
-        for entry in self.hub.listen(last).await?.entries() {
+        let last = Subscription::new(&self.channel).start(Start::Last(1));
+        for entry in self.hub.listen(Listen::from(last).wait(Duration::ZERO)).await?.entries() {
             let message: Message = serde_json::from_str(entry.data.as_shown())?;
             self.db.mark_announced(message.id).await?;
         }

@@ -3,7 +3,7 @@
 use std::{path::Path, time::Duration};
 
 use axum::http::StatusCode;
-use tower_events::{MemoryStore, Subscription, store::Start, testing::FaultStore};
+use tower_events::{Listen, MemoryStore, Subscription, store::Start, testing::FaultStore};
 
 use super::{
     Chat,
@@ -17,8 +17,8 @@ fn draft(content: &str) -> Draft {
 
 /// The messages that a reader sees.
 async fn visible(chat: &Chat) -> Vec<String> {
-    let all = Subscription::new(chat.channel.clone()).start(Start::Earliest).wait(Duration::ZERO);
-    let listened = chat.hub.listen(all).await.unwrap();
+    let all = Subscription::new(&chat.channel).start(Start::Earliest);
+    let listened = chat.hub.listen(Listen::from(all).wait(Duration::ZERO)).await.unwrap();
     let content =
         |data: &str| serde_json::from_str::<serde_json::Value>(data).unwrap()["content"].as_str().unwrap().into();
     listened.entries().iter().map(|entry| content(entry.data.as_shown())).collect()

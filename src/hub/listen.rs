@@ -1,29 +1,70 @@
-//! Waiting once for events: `Hub::listen`, and what a long poll is made of.
+//! Waiting once for events: what `Hub::listen` is asked, and what it returns.
 
-use std::{
-    future::Future as _,
-    pin::Pin,
-    sync::Arc,
-    task::{Context, Poll, ready},
-    time::Duration,
-};
-
-use pin_project_lite::pin_project;
-use tokio::time::{Instant, Sleep, sleep_until};
+use std::{fmt, sync::Arc, time::Duration};
 
 use super::{
     delivery::{Batch, Failed, Reset},
     encoded_entry::EncodedEntry,
-    error::SubscribeError,
-    gather::{GatherStatus, Gathered},
-    subscriber::Subscriber,
     subscription::Subscription,
 };
-use crate::{
-    channel::{Channel, Channels},
-    cursor::Cursors,
-    store::Entry,
-};
+use crate::{channel::Channel, cursor::Cursors, store::Entry};
+
+/// One wait for events, for [`Hub::listen`](crate::Hub::listen): a subscription, how long to wait, and for how many events.
+///
+/// A [`Subscription`] converts into a wait of 25 s for at most 100 events.
+///
+/// ```
+/// use std::time::Duration;
+/// use tower_events::{Channel, Listen, Subscription};
+///
+/// let listen = Listen::from(Subscription::new(Channel::new("a")?)).wait(Duration::from_secs(5)).limit(20);
+/// # drop(listen);
+/// # Ok::<(), tower_events::InvalidChannel>(())
+/// ```
+#[derive(Clone)]
+pub struct Listen {
+    pub(super) subscription: Subscription,
+    pub(super) wait: Duration,
+    pub(super) limit: usize,
+    pub(super) on_empty: Option<Arc<dyn Fn() + Send + Sync>>,
+}
+
+impl Listen {
+    /// Sets how long to wait for a first event. Zero returns what is there, [`Duration::MAX`] waits until something comes.
+    /// Default 25 s.
+    #[must_use]
+    pub fn wait(self, wait: Duration) -> Self {
+        Self { wait, ..self }
+    }
+
+    /// Sets the maximum number of events that are returned, at least 1. Default 100.
+    #[must_use]
+    pub fn limit(self, limit: usize) -> Self {
+        Self { limit: limit.max(1), ..self }
+    }
+
+    /// Calls `observe` each time all channels were looked at and nothing was found. It must not block or panic.
+    #[must_use]
+    pub fn on_empty(self, observe: impl Fn() + Send + Sync + 'static) -> Self {
+        Self { on_empty: Some(Arc::new(observe)), ..self }
+    }
+}
+
+impl From<Subscription> for Listen {
+    fn from(subscription: Subscription) -> Self {
+        Self { subscription, wait: Duration::from_secs(25), limit: 100, on_empty: None }
+    }
+}
+
+impl fmt::Debug for Listen {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Listen")
+            .field("subscription", &self.subscription)
+            .field("wait", &self.wait)
+            .field("limit", &self.limit)
+            .finish_non_exhaustive()
+    }
+}
 
 /// The result of one wait.
 #[derive(Clone, Debug)]
@@ -45,7 +86,7 @@ pub struct Listened {
     pub live: bool,
     /// Set if the hub is draining: when to come back.
     pub retry: Option<Duration>,
-    by_time: bool,
+    pub(super) by_time: bool,
 }
 
 impl Listened {
@@ -71,151 +112,3 @@ impl Listened {
         entries
     }
 }
-
-pin_project! {
-    /// A wait for events. While it waits it holds a position, a waker and a timer: what is found is handed out at once.
-    pub(crate) struct Listening {
-        subscriber: Subscriber,
-        until: WaitUntil,
-        events: usize,
-        by_time: bool,
-        // Every channel was read once: until then an empty result only means that the store has not answered.
-        started: bool,
-        // What was found while other channels were still being read for the first time.
-        gathered: Option<Box<Gathered>>,
-        // Created once nothing is found: most listeners that catch up need none.
-        #[pin]
-        timer: Option<Sleep>,
-    }
-}
-
-#[derive(Clone, Copy)]
-enum WaitUntil {
-    /// It only catches up.
-    Now,
-    At(Instant),
-    Forever,
-}
-
-impl WaitUntil {
-    fn new(wait: Duration) -> Self {
-        if wait.is_zero() {
-            return Self::Now;
-        }
-        // Beyond what the clock can represent is forever.
-        Instant::now().checked_add(wait).map_or(Self::Forever, Self::At)
-    }
-}
-
-impl Listening {
-    pub(super) fn new(subscriber: Subscriber, subscription: &Subscription) -> Self {
-        Self {
-            subscriber,
-            until: WaitUntil::new(subscription.wait),
-            events: subscription.events,
-            by_time: subscription.is_by_time(),
-            started: false,
-            gathered: None,
-            timer: None,
-        }
-    }
-
-    pub(crate) fn channels(&self) -> &Channels {
-        self.subscriber.channels()
-    }
-
-    /// As [`Hub::failure_backoff`](crate::Hub::failure_backoff).
-    pub(crate) fn failure_backoff(&self) -> Duration {
-        self.subscriber.failure_backoff()
-    }
-
-    /// Calls `on_empty` when it looked and found nothing.
-    pub(crate) fn poll(
-        mut self: Pin<&mut Self>,
-        on_empty: impl FnOnce(),
-        cx: &mut Context<'_>,
-    ) -> Poll<Result<Listened, SubscribeError>> {
-        // Every channel's start is decided before anything is handed out: the answer names a position in each.
-        let this = self.as_mut().project();
-        if !this.subscriber.has_positions() {
-            ready!(this.subscriber.poll_started(cx))?;
-        }
-        let mut gathered = this.gathered.take().map_or_else(|| Gathered::new(*this.events), |gathered| *gathered);
-        let status = gathered.gather(this.subscriber, cx);
-        // What was gathered is delivered first; the next request meets the failure.
-        if let Some(error) = gathered.failure.take().filter(|_| !gathered.has_any()) {
-            return Poll::Ready(Err(error.into()));
-        }
-        // Wakers were registered while gathering, so that a drain from now on wakes this task.
-        let drained = self.subscriber.drain_hint();
-        if gathered.has_any() {
-            // Catching up means all channels, not only the one that answered first.
-            let waits =
-                status == GatherStatus::ReadPending && !self.started && !gathered.is_full() && drained.is_none();
-            if waits && self.as_mut().poll_catch_up_timer(cx).is_pending() {
-                *self.project().gathered = Some(Box::new(gathered));
-                return Poll::Pending;
-            }
-            return Poll::Ready(Ok(self.finish(gathered, None)));
-        }
-        if self.subscriber.has_ended() {
-            return Poll::Ready(Ok(self.finish(gathered, None)));
-        }
-        if drained.is_none() {
-            if status == GatherStatus::Complete {
-                on_empty();
-            }
-            ready!(self.as_mut().poll_wait(status, cx));
-        }
-        Poll::Ready(Ok(self.finish(gathered, drained)))
-    }
-
-    fn finish(&self, gathered: Gathered, retry: Option<Duration>) -> Listened {
-        Listened {
-            events: gathered.events,
-            resets: gathered.resets,
-            cursors: self.subscriber.cursors(),
-            closed: self.subscriber.has_ended(),
-            ended: self.subscriber.ended_channels(),
-            failed: gathered.failed,
-            live: gathered.live,
-            retry,
-            by_time: self.by_time,
-        }
-    }
-
-    /// Ready when the other channels are no longer waited for although something was found: a store may take long for each of
-    /// many channels.
-    fn poll_catch_up_timer(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
-        match self.until {
-            WaitUntil::Now => self.poll_timer(Instant::now() + MAX_CATCH_UP, cx),
-            WaitUntil::At(deadline) => self.poll_timer(deadline, cx),
-            WaitUntil::Forever => Poll::Pending,
-        }
-    }
-
-    /// Ready when the wait is over.
-    fn poll_wait(mut self: Pin<&mut Self>, status: GatherStatus, cx: &mut Context<'_>) -> Poll<()> {
-        if status == GatherStatus::ReadPending && !self.started {
-            return Poll::Pending;
-        }
-        *self.as_mut().project().started = true;
-        match self.until {
-            WaitUntil::Now => Poll::Ready(()),
-            WaitUntil::At(deadline) => self.poll_timer(deadline, cx),
-            WaitUntil::Forever => Poll::Pending,
-        }
-    }
-
-    /// Only the first deadline counts.
-    fn poll_timer(self: Pin<&mut Self>, deadline: Instant, cx: &mut Context<'_>) -> Poll<()> {
-        let mut timer = self.project().timer;
-        if timer.is_none() {
-            timer.set(Some(sleep_until(deadline)));
-        }
-        timer.as_pin_mut().map_or(Poll::Pending, |timer| timer.poll(cx))
-    }
-}
-
-/// How long a listener that only catches up waits for other channels once it has found something.
-const MAX_CATCH_UP: Duration = Duration::from_secs(10);

@@ -10,7 +10,8 @@ use super::{
     error::SubscribeError,
     handle::Hub,
     heads::request_head,
-    listen::{Listened, Listening},
+    listen::{Listen, Listened},
+    listening::Listening,
     subscriber::Subscriber,
     subscription::Subscription,
 };
@@ -110,25 +111,27 @@ impl<S: Store> Hub<S> {
         })
     }
 
-    /// Waits for events after the subscription's start; returns none when its wait is over.
+    /// Waits for events after the subscription's start; returns none when the wait is over. A [`Subscription`] alone waits 25 s
+    /// for at most 100 events; [`Listen`] sets both.
     ///
     /// # Errors
     /// [`SubscribeError`].
     ///
     /// # Cancel safety
     /// Nothing is lost when the future is dropped: the position moves only with what is returned.
-    pub async fn listen(&self, subscription: Subscription) -> Result<Listened, SubscribeError> {
-        let mut listening = pin!(self.listening(&subscription)?);
+    pub async fn listen(&self, listen: impl Into<Listen>) -> Result<Listened, SubscribeError> {
+        let listen = listen.into();
+        let mut listening = pin!(self.listening(&listen)?);
         let on_empty = || {
-            if let Some(observe) = &subscription.on_empty {
+            if let Some(observe) = &listen.on_empty {
                 observe();
             }
         };
         poll_fn(|cx| listening.as_mut().poll(on_empty, cx)).await
     }
 
-    pub(crate) fn listening(&self, subscription: &Subscription) -> Result<Listening, SubscribeError> {
-        Ok(Listening::new(self.subscriber(subscription, subscription.events)?, subscription))
+    pub(crate) fn listening(&self, listen: &Listen) -> Result<Listening, SubscribeError> {
+        Ok(Listening::new(self.subscriber(&listen.subscription, listen.limit)?, listen))
     }
 
     /// Subscribes. When it returns, every channel's start is decided: whatever is published from now on is delivered.

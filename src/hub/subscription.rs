@@ -1,31 +1,27 @@
 //! What a reader asks for.
 
-use std::{fmt, sync::Arc, time::Duration};
-
 use crate::{
     channel::{Channel, Channels},
     cursor::Cursors,
     store::{Reason, Start},
 };
 
-/// Channels, where to start in them, and limits. Starts at [`Start::Latest`] by default.
+/// Channels, and where to start in them: at [`Start::Latest`] by default.
+///
+/// [`from_request`](Self::from_request) takes the start from a request. [`Listen`](crate::Listen) adds how long to wait.
 ///
 /// ```
-/// use std::time::Duration;
 /// use tower_events::{Channel, Subscription, store::Start};
 ///
 /// let live = Subscription::new(Channel::new("a")?);
-/// let since = Subscription::new(Channel::new("a")?).start(Start::Time(1_732_094_400_123)).wait(Duration::from_secs(5));
+/// let since = Subscription::new(Channel::new("a")?).start(Start::Time(1_732_094_400_123));
 /// # drop((live, since));
 /// # Ok::<(), tower_events::InvalidChannel>(())
 /// ```
-#[derive(Clone)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Subscription {
     pub(super) channels: Channels,
     pub(super) start: SubscriptionStart,
-    pub(super) wait: Duration,
-    pub(super) events: usize,
-    pub(super) on_empty: Option<Arc<dyn Fn() + Send + Sync>>,
 }
 
 /// Where a subscription starts.
@@ -40,15 +36,9 @@ pub(crate) enum SubscriptionStart {
 }
 
 impl Subscription {
-    /// Follows `channels` from their heads; [`Hub::listen`](crate::Hub::listen) waits 25 s for at most 100 events.
+    /// Follows `channels` from their heads.
     pub fn new(channels: impl Into<Channels>) -> Self {
-        Self {
-            channels: channels.into(),
-            start: SubscriptionStart::Start(Start::Latest),
-            wait: Duration::from_secs(25),
-            events: 100,
-            on_empty: None,
-        }
+        Self { channels: channels.into(), start: SubscriptionStart::Start(Start::Latest) }
     }
 
     /// Starts every channel at `start`.
@@ -61,31 +51,6 @@ impl Subscription {
     #[must_use]
     pub fn resume(self, cursors: &Cursors) -> Self {
         self.starting(SubscriptionStart::Resume(cursors.clone()))
-    }
-
-    /// Resets every channel with [`Reason::Unknown`]: the client brought a position that is not one of ours.
-    #[must_use]
-    pub fn resume_unknown(self) -> Self {
-        self.starting(SubscriptionStart::Unknown)
-    }
-
-    /// Sets how long [`Hub::listen`](crate::Hub::listen) waits for a first event; zero returns what is there,
-    /// [`Duration::MAX`] waits until something comes.
-    #[must_use]
-    pub fn wait(self, wait: Duration) -> Self {
-        Self { wait, ..self }
-    }
-
-    /// Sets the most events that [`Hub::listen`](crate::Hub::listen) returns; at least 1.
-    #[must_use]
-    pub fn limit(self, events: usize) -> Self {
-        Self { events: events.max(1), ..self }
-    }
-
-    /// Calls `observe` each time [`Hub::listen`](crate::Hub::listen) looks and finds nothing. It must not block or panic.
-    #[must_use]
-    pub fn on_empty(self, observe: impl Fn() + Send + Sync + 'static) -> Self {
-        Self { on_empty: Some(Arc::new(observe)), ..self }
     }
 
     /// The channels.
@@ -115,14 +80,5 @@ impl SubscriptionStart {
             Self::Resume(cursors) => cursors.position(channel).map_or(unknown, |cursor| (Start::After(cursor), None)),
             Self::Unknown => unknown,
         }
-    }
-}
-
-impl fmt::Debug for Subscription {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Subscription")
-            .field("channels", &self.channels)
-            .field("start", &self.start)
-            .finish_non_exhaustive()
     }
 }

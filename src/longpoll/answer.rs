@@ -23,7 +23,7 @@ use crate::{
     cursor::{Cursor, Cursors},
     edge::{MAX_CHANNELS_IN_HEADERS, ReadTarget, Refusal, Responder, announce_close, finish},
     encode::{ARRAY, empty_page, page},
-    hub::{Hub, Listened, Listening, Reset, SubscribeError, encode_joined},
+    hub::{Hub, Listen, Listened, Listening, Reset, SubscribeError, encode_joined},
     problem::Problem,
     request::{EVENTS_CLOSED, EVENTS_RESET, Offer, PREFERENCE_APPLIED, PollShape, ReadMethod, ReadRequest},
     retry::retry_after,
@@ -47,7 +47,7 @@ impl Responder for LongPollOptions {
         let PollLimits { wait, limit, honored_wait, .. } =
             PollLimits::new(request.wait, request.limit, self).with_jitter();
         let response_options = ResponseOptions { shape, on_reset: self.on_reset, version };
-        match hub.listening(&target.subscription().wait(wait).limit(limit)) {
+        match hub.listening(&Listen::from(target.subscription()).wait(wait).limit(limit)) {
             Ok(listening) => {
                 // The channels that the hub's readers share, so that the request's own can be dropped.
                 let target = ReadTarget { channels: listening.channels().clone(), ..target };

@@ -3,26 +3,27 @@
 use std::time::Duration;
 
 use tokio::time::{Instant, timeout};
-use tower_events::{HubOptions, StoreError, SubscribeError, Subscription, store::Start};
+use tower_events::{HubOptions, Listen, StoreError, SubscribeError, Subscription, store::Start};
 
 use super::{logs::Logs, *};
 
-/// Two channels, `a` closed after one event and `b` open, and a poll that reads both from their earliest event.
+/// Two channels, `a` closed after one event and `b` open, and a subscription that reads both from their earliest event.
 async fn one_closed_one_open() -> (Hub, Faults, Subscription) {
     let (hub, faults, _) = faulty();
     publish(&hub, "a", "last").await;
     hub.close(&channel("a")).await.unwrap();
     publish(&hub, "b", "first").await;
-    (hub, faults, Subscription::new(channels(["a", "b"])).start(Start::Earliest).wait(Duration::ZERO))
+    (hub, faults, Subscription::new(channels(["a", "b"])).start(Start::Earliest))
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_failed_read_is_not_a_closed_channel() {
     for round in 0..20 {
-        let (hub, faults, poll) = one_closed_one_open().await;
+        let (hub, faults, both) = one_closed_one_open().await;
+        let poll = Listen::from(both.clone()).wait(Duration::ZERO);
         faults.fail_channel(&channel("b"));
         // Which channel comes first is random.
-        for refused in [hub.listen(poll.clone()).await.err(), hub.subscribe(poll.clone()).await.err()] {
+        for refused in [hub.listen(poll.clone()).await.err(), hub.subscribe(both.clone()).await.err()] {
             assert!(matches!(refused, Some(SubscribeError::Store(StoreError::Unavailable(_)))), "{round}: {refused:?}");
         }
         faults.mend_channel(&channel("b"));
@@ -120,7 +121,7 @@ async fn a_poll_that_resumes_in_corrupt_channels_only_fails_at_once() {
         faults.corrupt_channel(name);
     }
     let start = Instant::now();
-    let poll = || Subscription::new(names.clone()).resume(&from).wait(Duration::from_secs(20));
+    let poll = || Listen::from(Subscription::new(names.clone()).resume(&from)).wait(Duration::from_secs(20));
     let refused = hub.listen(poll()).await;
     assert!(matches!(refused, Err(SubscribeError::Store(StoreError::Corrupt(_)))), "{refused:?}");
     assert_eq!(start.elapsed(), Duration::ZERO);

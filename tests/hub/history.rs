@@ -9,7 +9,7 @@ use std::{
 };
 
 use tower_events::{
-    HubOptions, MemoryStore, Retention, StoreError, Subscription,
+    HubOptions, Listen, MemoryStore, Retention, StoreError, Subscription,
     store::{Expect, Head, Limit, Page, Reason, Start},
 };
 
@@ -104,7 +104,8 @@ async fn after_a_reset_a_subscription_is_live_once_the_retained_events_are_deliv
 async fn a_poll_reports_whether_it_saw_every_channel_at_its_head() {
     let hub = Hub::new(MemoryStore::default());
     hub.publish_all(&channel("a"), events(0..5)).await.unwrap();
-    let poll = |limit| Subscription::new(channels(["a", "b"])).start(Start::Earliest).limit(limit).wait(Duration::ZERO);
+    let earliest = Subscription::new(channels(["a", "b"])).start(Start::Earliest);
+    let poll = |limit| Listen::from(earliest.clone()).limit(limit).wait(Duration::ZERO);
     for (limit, live) in [(4, false), (6, true)] {
         let seen = hub.listen(poll(limit)).await.unwrap();
         assert_eq!((seen.entries().len(), seen.live), (limit.min(5), live));
@@ -113,8 +114,8 @@ async fn a_poll_reports_whether_it_saw_every_channel_at_its_head() {
 
 /// What a start at the beginning gives: the reason of a reset, and the texts that are left.
 async fn from_the_beginning(hub: &Hub) -> (Option<Reason>, Vec<String>) {
-    let start = Subscription::new(channel("a")).start(Start::Beginning).wait(Duration::ZERO);
-    let seen = hub.listen(start).await.unwrap();
+    let start = Subscription::new(channel("a")).start(Start::Beginning);
+    let seen = hub.listen(Listen::from(start).wait(Duration::ZERO)).await.unwrap();
     let texts = seen.entries().iter().map(|entry| entry.data.as_text().unwrap().to_owned()).collect();
     (seen.resets.first().map(|reset| reset.reason), texts)
 }

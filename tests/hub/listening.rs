@@ -9,7 +9,9 @@ use std::{
 };
 
 use tokio::time::Instant;
-use tower_events::{Hub, HubOptions, MemoryStore, SubscribeError, Subscription, store::Start, testing::FaultStore};
+use tower_events::{
+    Hub, HubOptions, Listen, MemoryStore, SubscribeError, Subscription, store::Start, testing::FaultStore,
+};
 
 use super::*;
 
@@ -17,10 +19,10 @@ use super::*;
 async fn listen_returns_no_events_when_its_wait_is_over() {
     let hub = Hub::new(MemoryStore::default());
     let before = Instant::now();
-    let wait = Subscription::new(channel("a")).wait(Duration::from_secs(7));
+    let wait = Listen::from(Subscription::new(channel("a"))).wait(Duration::from_secs(7));
     assert!(hub.listen(wait).await.unwrap().entries().is_empty());
     assert_eq!(before.elapsed(), Duration::from_secs(7));
-    let at_once = Subscription::new(channel("a")).wait(Duration::ZERO);
+    let at_once = Listen::from(Subscription::new(channel("a"))).wait(Duration::ZERO);
     assert!(hub.listen(at_once).await.unwrap().entries().is_empty());
     assert_eq!(before.elapsed(), Duration::from_secs(7));
 }
@@ -32,12 +34,12 @@ async fn the_wait_includes_the_stores_answer_and_may_be_endless() {
     let hub = Hub::with_options(store, HubOptions::default().check_every(Duration::from_secs(100_000)));
     faults.delay(Duration::from_secs(2));
     let before = Instant::now();
-    let wait = Subscription::new(channel("a")).wait(Duration::from_secs(7));
+    let wait = Listen::from(Subscription::new(channel("a"))).wait(Duration::from_secs(7));
     assert!(hub.listen(wait).await.unwrap().entries().is_empty());
     assert_eq!(before.elapsed(), Duration::from_secs(7));
     let endless = tokio::spawn({
-        let (hub, subscription) = (hub.clone(), Subscription::new(channel("a")).wait(Duration::MAX));
-        async move { hub.listen(subscription).await.unwrap() }
+        let (hub, endless) = (hub.clone(), Listen::from(Subscription::new(channel("a"))).wait(Duration::MAX));
+        async move { hub.listen(endless).await.unwrap() }
     });
     tokio::time::sleep(Duration::from_secs(1_000_000)).await;
     publish(&hub, "a", "at last").await;
@@ -86,13 +88,13 @@ async fn a_start_by_time_returns_entries_sorted_by_time() {
 async fn listen_returns_no_more_than_its_limit_and_misses_nothing() {
     let hub = Hub::new(MemoryStore::default());
     hub.publish_all(&channel("a"), events(0..25)).await.unwrap();
-    let mut subscription = Subscription::new(channel("a")).start(Start::Earliest).limit(10);
+    let mut subscription = Subscription::new(channel("a")).start(Start::Earliest);
     let mut seen = Vec::new();
     for expected in [10, 10, 5] {
-        let listened = hub.listen(subscription).await.unwrap();
+        let listened = hub.listen(Listen::from(subscription).limit(10)).await.unwrap();
         assert_eq!(listened.entries().len(), expected);
         seen.extend(listened.entries().iter().map(|entry| entry.data.as_text().unwrap().to_owned()));
-        subscription = Subscription::new(channel("a")).resume(&listened.cursors).limit(10);
+        subscription = Subscription::new(channel("a")).resume(&listened.cursors);
     }
     assert_eq!(seen, (0..25).map(|n| n.to_string()).collect::<Vec<_>>());
 }
@@ -101,15 +103,17 @@ async fn listen_returns_no_more_than_its_limit_and_misses_nothing() {
 async fn the_observer_is_called_after_each_empty_look() {
     let hub = Hub::new(MemoryStore::default());
     let looks = Arc::new(AtomicUsize::new(0));
-    let subscription = Subscription::new(channel("a")).wait(Duration::from_secs(1)).on_empty({
-        let looks = looks.clone();
-        move || _ = looks.fetch_add(1, Ordering::Relaxed)
-    });
-    hub.listen(subscription.clone()).await.unwrap();
+    let observed = |start| {
+        let (looks, subscription) = (looks.clone(), Subscription::new(channel("a")).start(start));
+        Listen::from(subscription)
+            .wait(Duration::from_secs(1))
+            .on_empty(move || _ = looks.fetch_add(1, Ordering::Relaxed))
+    };
+    hub.listen(observed(Start::Latest)).await.unwrap();
     assert!(looks.load(Ordering::Relaxed) > 0);
     publish(&hub, "a", 1).await;
     looks.store(0, Ordering::Relaxed);
-    assert_eq!(hub.listen(subscription.start(Start::Earliest)).await.unwrap().entries().len(), 1);
+    assert_eq!(hub.listen(observed(Start::Earliest)).await.unwrap().entries().len(), 1);
     assert_eq!(looks.load(Ordering::Relaxed), 0);
 }
 
@@ -139,7 +143,8 @@ async fn a_wait_shorter_than_the_stores_answer_misses_nothing_that_was_stored() 
     ] {
         for wait in [0, 1] {
             let start = Instant::now();
-            let listened = hub.listen(subscription.clone().wait(Duration::from_secs(wait))).await.unwrap();
+            let poll = Listen::from(subscription.clone()).wait(Duration::from_secs(wait));
+            let listened = hub.listen(poll).await.unwrap();
             assert_eq!(listened.entries().len(), 1, "{subscription:?}");
             assert!(start.elapsed() <= Duration::from_secs(longest), "{subscription:?}: {:?}", start.elapsed());
         }
@@ -156,7 +161,9 @@ async fn a_look_counts_as_empty_only_once_the_store_has_answered() {
     let looks = Arc::new(AtomicUsize::new(0));
     let counted = |subscription: Subscription| {
         let looks = looks.clone();
-        subscription.wait(Duration::from_secs(5)).on_empty(move || _ = looks.fetch_add(1, Ordering::Relaxed))
+        Listen::from(subscription)
+            .wait(Duration::from_secs(5))
+            .on_empty(move || _ = looks.fetch_add(1, Ordering::Relaxed))
     };
     for subscription in [
         counted(Subscription::new(channel("a")).start(Start::Earliest)),
@@ -189,15 +196,15 @@ async fn events_of_other_channels_are_returned_before_a_failure() {
         publish(&hub, "a", "a1").await;
         publish(&hub, "b", "b1").await;
         faults.fail_channel(&channel("b"));
-        let poll = Subscription::new(both).wait(Duration::from_secs(1));
-        let listened = hub.listen(poll.clone().resume(&start)).await.unwrap();
+        let poll = |from| Listen::from(Subscription::new(both.clone()).resume(from)).wait(Duration::from_secs(1));
+        let listened = hub.listen(poll(&start)).await.unwrap();
         assert_eq!(listened.entries().len(), 1);
         assert_eq!(listened.cursors.position(&channel("b")), start.position(&channel("b")));
         assert!(!listened.live);
-        let failed = hub.listen(poll.clone().resume(&listened.cursors)).await;
+        let failed = hub.listen(poll(&listened.cursors)).await;
         assert!(matches!(failed, Err(SubscribeError::Store(_))), "{failed:?}");
         faults.mend_channel(&channel("b"));
-        let listened = hub.listen(poll.resume(&listened.cursors)).await.unwrap();
+        let listened = hub.listen(poll(&listened.cursors)).await.unwrap();
         assert_eq!(listened.entries()[0].data.as_text(), Some("b1"));
     }
 }
@@ -213,8 +220,8 @@ async fn a_wait_ends_on_time_even_while_the_store_is_read() {
     let (hub, faults) = without_ring();
     let start = Instant::now();
     let waiting = tokio::spawn({
-        let hub = hub.clone();
-        async move { hub.listen(Subscription::new(channel("a")).wait(Duration::from_secs(5))).await }
+        let (hub, poll) = (hub.clone(), Listen::from(Subscription::new(channel("a"))).wait(Duration::from_secs(5)));
+        async move { hub.listen(poll).await }
     });
     tokio::time::sleep(Duration::from_secs(1)).await;
     let _reads = faults.hold_reads();
@@ -264,7 +271,7 @@ async fn an_answer_that_is_full_does_not_wait_for_other_channels() {
             // The store answers nothing from now on.
             let _held = (faults.hold_answers(), faults.hold_heads());
             let before = Instant::now();
-            let poll = Subscription::new(both).resume(&start).limit(limit);
+            let poll = Listen::from(Subscription::new(both).resume(&start)).limit(limit);
             let listened = hub.listen(poll).await.unwrap();
             assert_eq!((listened.entries().len(), before.elapsed()), (limit.min(11), Duration::ZERO));
             assert!(!listened.live);
@@ -299,7 +306,7 @@ async fn events_that_were_found_wait_for_other_channels_until_the_wait_ends() {
     for name in ["a", "b"] {
         publish(&hub, name, name).await;
     }
-    let poll = Subscription::new(both).resume(&start).wait(Duration::from_secs(5));
+    let poll = Listen::from(Subscription::new(both).resume(&start)).wait(Duration::from_secs(5));
     faults.delay(Duration::from_secs(1));
     assert_eq!(hub.listen(poll.clone()).await.unwrap().entries().len(), 2, "it waits for the other");
     faults.delay(Duration::from_secs(20));
@@ -326,8 +333,9 @@ async fn a_listener_waits_25_seconds_for_at_most_100_events_unless_it_asks_for_s
     assert_eq!(start.elapsed(), Duration::from_secs(25));
     hub.publish_all(&channel("a"), events(0..150)).await.unwrap();
     let earliest = Subscription::new(channel("a")).start(Start::Earliest);
-    for (subscription, events) in [(earliest.clone(), 100), (earliest.clone().limit(120), 120), (earliest.limit(0), 1)]
-    {
-        assert_eq!(hub.listen(subscription).await.unwrap().entries().len(), events);
+    let limited = |limit| Listen::from(earliest.clone()).limit(limit);
+    assert_eq!(hub.listen(earliest.clone()).await.unwrap().entries().len(), 100);
+    for (limit, events) in [(120, 120), (0, 1)] {
+        assert_eq!(hub.listen(limited(limit)).await.unwrap().entries().len(), events);
     }
 }

@@ -8,14 +8,18 @@ use tokio::{
     time::{Instant, sleep, sleep_until, timeout_at},
 };
 use tower_events::{
-    HubOptions, MemoryStore, Store, StoreError, SubscribeError, Subscription,
+    HubOptions, Listen, MemoryStore, Store, StoreError, SubscribeError, Subscription,
     store::{Expect, Start},
 };
 
 use super::*;
 
-fn earliest(name: &str) -> Subscription {
-    Subscription::new(channel(name)).start(Start::Earliest).wait(Duration::ZERO)
+fn earliest(name: &str) -> Listen {
+    from_earliest(channel(name)).wait(Duration::ZERO)
+}
+
+fn from_earliest(channels: impl Into<Channels>) -> Listen {
+    Subscription::new(channels).start(Start::Earliest).into()
 }
 
 fn slow(options: HubOptions, read: Duration) -> (Hub, Faults) {
@@ -120,7 +124,7 @@ async fn readers_that_catch_up_delay_no_live_event() {
     let mut catching_up = JoinSet::new();
     for request in 0..100 {
         let names = Channels::new((0..32).map(|n| channel(&format!("{request} {n}")))).unwrap();
-        let (hub, poll) = (hub.clone(), Subscription::new(names).start(Start::Earliest).wait(Duration::ZERO));
+        let (hub, poll) = (hub.clone(), from_earliest(names).wait(Duration::ZERO));
         catching_up.spawn(async move { hub.listen(poll).await.map(drop) });
     }
     settle().await;
@@ -143,7 +147,7 @@ async fn a_poll_ends_with_its_wait_however_long_the_store_takes_for_each_channel
     faults.delay(Duration::from_secs(2));
     for (wait, longest) in [(25, 26), (0, 16)] {
         let start = Instant::now();
-        let poll = Subscription::new(names.clone()).start(Start::Earliest).wait(Duration::from_secs(wait));
+        let poll = from_earliest(names.clone()).wait(Duration::from_secs(wait));
         let seen = hub.listen(poll).await.unwrap();
         assert!(!seen.entries().is_empty() && !seen.live);
         assert!(start.elapsed() <= Duration::from_secs(longest), "{:?}", start.elapsed());
@@ -256,9 +260,10 @@ async fn refused_readers_come_back_spread_over_time() {
     let hub = Hub::with_options(store, HubOptions::default().max_reads(1));
     let _held = faults.hold_reads();
     let mut polls = JoinSet::new();
-    for subscription in std::iter::once(earliest("b")).chain((0..200).map(|_| earliest("a").resume(&from.into()))) {
+    let behind = Listen::from(Subscription::new(channel("a")).resume(&from.into())).wait(Duration::ZERO);
+    for poll in std::iter::once(earliest("b")).chain((0..200).map(|_| behind.clone())) {
         let hub = hub.clone();
-        polls.spawn(async move { hub.listen(subscription).await.map(drop) });
+        polls.spawn(async move { hub.listen(poll).await.map(drop) });
         tokio::task::yield_now().await;
     }
     let mut retries = Vec::new();

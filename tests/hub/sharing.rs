@@ -7,7 +7,7 @@ use std::{
 
 use tokio::{task::JoinSet, time::Instant};
 use tower_events::{
-    Hub, HubOptions, MemoryStore, Retention, Store, StoreError, Subscription,
+    Hub, HubOptions, Listen, MemoryStore, Retention, Store, StoreError, Subscription,
     store::{Limit, Page, Start},
     testing::FaultStore,
 };
@@ -308,7 +308,7 @@ async fn a_poll_reads_no_more_than_it_may_return() {
     append(&inner, 0..50).await;
     let hub = Hub::new(PatchedStore::new(inner, recorded.clone()));
     for (start, limit) in [(Start::Earliest, 1), (Start::Last(7), 3), (Start::Earliest, usize::MAX)] {
-        let poll = Subscription::new(channel("a")).start(start).limit(limit).wait(Duration::ZERO);
+        let poll = Listen::from(Subscription::new(channel("a")).start(start)).limit(limit).wait(Duration::ZERO);
         assert_eq!(hub.listen(poll).await.unwrap().entries().len(), limit.min(50));
     }
     let read: Vec<_> = recorded.0.lock().unwrap().iter().map(|limit| limit.events).collect();
@@ -404,7 +404,8 @@ async fn a_poll_of_many_channels_gathers_from_all_of_them() {
         publish(&hub, name.as_str(), "x").await;
     }
     for start in [Start::Earliest, Start::Beginning, Start::Last(1), Start::Time(0)] {
-        let seen = hub.listen(Subscription::new(names.clone()).start(start).wait(Duration::ZERO)).await.unwrap();
+        let poll = Subscription::new(names.clone()).start(start);
+        let seen = hub.listen(Listen::from(poll).wait(Duration::ZERO)).await.unwrap();
         assert_eq!((seen.entries().len(), seen.live), (32, true), "{start:?}");
     }
 }

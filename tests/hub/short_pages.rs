@@ -6,7 +6,7 @@ use std::{
 };
 
 use tower_events::{
-    Hub, MemoryStore, Store, StoreError, Subscription,
+    Hub, Listen, MemoryStore, Store, StoreError, Subscription,
     store::{Limit, Page, Start},
 };
 
@@ -75,8 +75,8 @@ async fn since(names: Channels, letters: &str) -> (String, bool) {
             hub.publish(name, Event::text(letter.to_string()).at(time).unwrap()).await.unwrap();
         }
     }
-    let since = Subscription::new(names.clone()).start(Start::Time(500)).wait(Duration::ZERO);
-    let listened = hub.listen(since).await.unwrap();
+    let since = Subscription::new(names.clone()).start(Start::Time(500));
+    let listened = hub.listen(Listen::from(since).wait(Duration::ZERO)).await.unwrap();
     assert!(listened.resets.is_empty());
     let texts = listened.events.iter().flat_map(|events| events.entries());
     let seen = texts.map(|entry| entry.data.as_text().unwrap()).collect();

@@ -7,7 +7,7 @@ use std::{
 
 use tokio::time::sleep;
 use tower_events::{
-    Cursors, Hub, MemoryStore, Store, StoreError, Subscription,
+    Cursors, Hub, Listen, MemoryStore, Store, StoreError, Subscription,
     store::{Head, Limit, Page, Start},
     testing::FaultStore,
 };
@@ -74,8 +74,8 @@ async fn a_full_answer_names_a_position_in_every_channel() {
     for name in &names {
         publish(&hub, name.as_str(), 1).await;
     }
-    let poll = Subscription::new(names.clone()).start(Start::Earliest).limit(1);
-    let first = hub.listen(poll).await.unwrap();
+    let poll = Subscription::new(names.clone()).start(Start::Earliest);
+    let first = hub.listen(Listen::from(poll).limit(1)).await.unwrap();
     assert_eq!(first.entries().len(), 1);
     assert!(names.iter().all(|name| first.cursors.position(name).is_some()), "{:?}", first.cursors);
     let second = hub.listen(Subscription::new(names).resume(&first.cursors)).await.unwrap();

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use tower_events::{
-    AnyStore, Channel, Event, Hub, NatsStore, Retention, Store, StoreError, Subscription,
+    AnyStore, Channel, Event, Hub, Listen, NatsStore, Retention, Store, StoreError, Subscription,
     store::{Append, Change, Limit, Outcome, Reason, Start},
 };
 
@@ -247,16 +247,17 @@ async fn a_client_continues_on_another_node() {
     each(|server| async move {
         let (one, two) = (node(&server).await, node(&server).await);
         let of = channel("a");
-        let mut wanted = Subscription::new(of.clone()).start(Start::Earliest).wait(Duration::from_secs(20));
+        let mut wanted = Subscription::new(of.clone()).start(Start::Earliest);
         let mut seen = Vec::new();
         for n in 0..20_u32 {
             let (from, to) = if n % 2 == 0 { (&one, &two) } else { (&two, &one) };
             let published = from.publish(&of, keyed(&n.to_string()));
-            let (listened, published) = tokio::join!(to.listen(wanted.clone()), published);
+            let (listened, published) =
+                tokio::join!(to.listen(Listen::from(wanted).wait(Duration::from_secs(20))), published);
             let listened = listened.expect("a page");
             assert!(published.is_ok() && listened.resets.is_empty());
             seen.extend(listened.events.iter().flat_map(|events| events.entries().cloned().collect::<Vec<_>>()));
-            wanted = Subscription::new(of.clone()).resume(&listened.cursors).wait(Duration::from_secs(20));
+            wanted = Subscription::new(of.clone()).resume(&listened.cursors);
         }
         let seen: Vec<_> = seen.iter().map(|entry| entry.data.as_shown().to_owned()).collect();
         assert_eq!(seen, (0..20).map(|n| n.to_string()).collect::<Vec<_>>());

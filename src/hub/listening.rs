@@ -1,0 +1,167 @@
+//! The future of a wait for events, of which `Hub::listen` and long polls are made.
+
+use std::{
+    future::Future as _,
+    pin::Pin,
+    task::{Context, Poll, ready},
+    time::Duration,
+};
+
+use pin_project_lite::pin_project;
+use tokio::time::{Instant, Sleep, sleep_until};
+
+use super::{
+    error::SubscribeError,
+    gather::{GatherStatus, Gathered},
+    listen::{Listen, Listened},
+    subscriber::Subscriber,
+};
+use crate::channel::Channels;
+
+pin_project! {
+    /// A wait for events. While it waits it holds a position, a waker and a timer: what is found is handed out at once.
+    pub(crate) struct Listening {
+        subscriber: Subscriber,
+        until: WaitUntil,
+        limit: usize,
+        by_time: bool,
+        // Every channel was read once: until then an empty result only means that the store has not answered.
+        started: bool,
+        // What was found while other channels were still being read for the first time.
+        gathered: Option<Box<Gathered>>,
+        // Created once nothing is found: most listeners that catch up need none.
+        #[pin]
+        timer: Option<Sleep>,
+    }
+}
+
+#[derive(Clone, Copy)]
+enum WaitUntil {
+    /// It only catches up.
+    Now,
+    At(Instant),
+    Forever,
+}
+
+impl WaitUntil {
+    fn new(wait: Duration) -> Self {
+        if wait.is_zero() {
+            return Self::Now;
+        }
+        // Beyond what the clock can represent is forever.
+        Instant::now().checked_add(wait).map_or(Self::Forever, Self::At)
+    }
+}
+
+impl Listening {
+    pub(super) fn new(subscriber: Subscriber, listen: &Listen) -> Self {
+        Self {
+            subscriber,
+            until: WaitUntil::new(listen.wait),
+            limit: listen.limit,
+            by_time: listen.subscription.is_by_time(),
+            started: false,
+            gathered: None,
+            timer: None,
+        }
+    }
+
+    pub(crate) fn channels(&self) -> &Channels {
+        self.subscriber.channels()
+    }
+
+    /// As [`Hub::failure_backoff`](crate::Hub::failure_backoff).
+    pub(crate) fn failure_backoff(&self) -> Duration {
+        self.subscriber.failure_backoff()
+    }
+
+    /// Calls `on_empty` when it looked and found nothing.
+    pub(crate) fn poll(
+        mut self: Pin<&mut Self>,
+        on_empty: impl FnOnce(),
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<Listened, SubscribeError>> {
+        // Every channel's start is decided before anything is handed out: the answer names a position in each.
+        let this = self.as_mut().project();
+        if !this.subscriber.has_positions() {
+            ready!(this.subscriber.poll_started(cx))?;
+        }
+        let mut gathered = this.gathered.take().map_or_else(|| Gathered::new(*this.limit), |gathered| *gathered);
+        let status = gathered.gather(this.subscriber, cx);
+        // What was gathered is delivered first; the next request meets the failure.
+        if let Some(error) = gathered.failure.take().filter(|_| !gathered.has_any()) {
+            return Poll::Ready(Err(error.into()));
+        }
+        // Wakers were registered while gathering, so that a drain from now on wakes this task.
+        let drained = self.subscriber.drain_hint();
+        if gathered.has_any() {
+            // Catching up means all channels, not only the one that answered first.
+            let waits =
+                status == GatherStatus::ReadPending && !self.started && !gathered.is_full() && drained.is_none();
+            if waits && self.as_mut().poll_catch_up_timer(cx).is_pending() {
+                *self.project().gathered = Some(Box::new(gathered));
+                return Poll::Pending;
+            }
+            return Poll::Ready(Ok(self.finish(gathered, None)));
+        }
+        if self.subscriber.has_ended() {
+            return Poll::Ready(Ok(self.finish(gathered, None)));
+        }
+        if drained.is_none() {
+            if status == GatherStatus::Complete {
+                on_empty();
+            }
+            ready!(self.as_mut().poll_wait(status, cx));
+        }
+        Poll::Ready(Ok(self.finish(gathered, drained)))
+    }
+
+    fn finish(&self, gathered: Gathered, retry: Option<Duration>) -> Listened {
+        Listened {
+            events: gathered.events,
+            resets: gathered.resets,
+            cursors: self.subscriber.cursors(),
+            closed: self.subscriber.has_ended(),
+            ended: self.subscriber.ended_channels(),
+            failed: gathered.failed,
+            live: gathered.live,
+            retry,
+            by_time: self.by_time,
+        }
+    }
+
+    /// Ready when the other channels are no longer waited for although something was found: a store may take long for each of
+    /// many channels.
+    fn poll_catch_up_timer(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        match self.until {
+            WaitUntil::Now => self.poll_timer(Instant::now() + MAX_CATCH_UP, cx),
+            WaitUntil::At(deadline) => self.poll_timer(deadline, cx),
+            WaitUntil::Forever => Poll::Pending,
+        }
+    }
+
+    /// Ready when the wait is over.
+    fn poll_wait(mut self: Pin<&mut Self>, status: GatherStatus, cx: &mut Context<'_>) -> Poll<()> {
+        if status == GatherStatus::ReadPending && !self.started {
+            return Poll::Pending;
+        }
+        *self.as_mut().project().started = true;
+        match self.until {
+            WaitUntil::Now => Poll::Ready(()),
+            WaitUntil::At(deadline) => self.poll_timer(deadline, cx),
+            WaitUntil::Forever => Poll::Pending,
+        }
+    }
+
+    /// Only the first deadline counts.
+    fn poll_timer(self: Pin<&mut Self>, deadline: Instant, cx: &mut Context<'_>) -> Poll<()> {
+        let mut timer = self.project().timer;
+        if timer.is_none() {
+            timer.set(Some(sleep_until(deadline)));
+        }
+        timer.as_pin_mut().map_or(Poll::Pending, |timer| timer.poll(cx))
+    }
+}
+
+/// How long a listener that only catches up waits for other channels once it has found something.
+const MAX_CATCH_UP: Duration = Duration::from_secs(10);
