@@ -16,6 +16,14 @@ use super::Body;
 #[must_use = "futures do nothing unless polled"]
 pub struct ResponseFuture(pub(crate) HandlerFuture);
 
+impl ResponseFuture {
+    /// Leaves a future that is never ready.
+    pub(crate) fn take(&mut self) -> Self {
+        // Allocates nothing: it has no size.
+        std::mem::replace(self, Self(HandlerFuture::new(future::pending())))
+    }
+}
+
 impl Future for ResponseFuture {
     type Output = Result<Response<Body>, Infallible>;
 

@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, reason = "a helper that panics is a failed test")]
 
 mod layers;
+mod routes;
 #[path = "../support/mod.rs"]
 mod support;
 
