@@ -1,6 +1,7 @@
 //! Mounts the services at paths in front of an existing service, without a router.
 //!
-//! The inner service gets every other request, with the [`Hub`] in its extensions, so that its handlers can publish.
+//! The inner service gets every other request, with the hub in its extensions, so that its handlers can publish:
+//! `request.extensions().get::<Hub>()` finds it whatever its store is.
 //!
 //! # Examples
 //! The default:
@@ -57,6 +58,7 @@ mod request_body;
 mod route;
 
 use std::{
+    any::TypeId,
     convert::Infallible,
     fmt,
     sync::Arc,
@@ -78,13 +80,16 @@ use crate::{
 /// Mounts services at paths, and inserts the hub into the extensions of all other requests. See the [module docs](self).
 pub struct EventsLayer<S = AnyStore> {
     hub: Hub<S>,
+    /// The same hub for handlers that do not know `S`, unless `hub` is for them already.
+    erased: Option<Hub>,
     routes: Arc<[Route]>,
 }
 
 impl<S: Store> EventsLayer<S> {
-    /// Mounts nothing yet: only inserts `hub` into the extensions.
+    /// Mounts nothing yet: only inserts `hub` into the extensions, as a `Hub<S>` and as a `Hub` ([`Hub::erase`]).
     pub fn new(hub: Hub<S>) -> Self {
-        Self { hub, routes: Arc::new([]) }
+        let erased = (TypeId::of::<S>() != TypeId::of::<AnyStore>()).then(|| hub.erase());
+        Self { hub, erased, routes: Arc::new([]) }
     }
 
     /// Mounts `service` at exactly this path, such as `/events`. The first of several at the same path is used.
@@ -114,7 +119,7 @@ impl<S, I> Layer<I> for EventsLayer<S> {
 
 impl<S> Clone for EventsLayer<S> {
     fn clone(&self) -> Self {
-        Self { hub: self.hub.clone(), routes: self.routes.clone() }
+        Self { hub: self.hub.clone(), erased: self.erased.clone(), routes: self.routes.clone() }
     }
 }
 
@@ -152,7 +157,11 @@ where
         if let Some(route) = self.layer.routes.iter().find(|route| route.path() == path) {
             return LayerFuture::mounted(route.respond(request.map(RequestBody::new)));
         }
-        request.extensions_mut().insert(self.layer.hub.clone());
+        let EventsLayer { hub, erased, .. } = &self.layer;
+        request.extensions_mut().insert(hub.clone());
+        if let Some(erased) = erased {
+            request.extensions_mut().insert(erased.clone());
+        }
         // Not a clone: only the service that `poll_ready` was called on is ready.
         LayerFuture::inner(self.inner.call(request))
     }

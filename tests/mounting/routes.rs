@@ -6,7 +6,7 @@ use std::{
 };
 
 use http::{HeaderValue, header};
-use tower_events::layer::RequestBody;
+use tower_events::{Channel, layer::RequestBody};
 use tower_http::{set_header::SetResponseHeaderLayer, trace::TraceLayer};
 use tower_service::Service;
 
@@ -120,4 +120,38 @@ async fn a_mounted_service_is_called_when_it_is_ready() {
     let (answer, ()) = tokio::join!(server.get("/gated").send(), open);
     assert_eq!(answer.status, 200);
     assert_eq!(server.get("/gated").send().await.status, 200);
+}
+
+#[tokio::test]
+async fn the_hub_is_found_whether_or_not_it_keeps_its_stores_type() {
+    let typed = EventsLayer::new(Hub::typed(MemoryStore::default()));
+    let server = serve(ServiceBuilder::new().layer(typed).service(service_fn(home))).await;
+    assert_eq!(server.get("/").send().await.expect(200).text(), "any found, typed found");
+    let erased = EventsLayer::new(Hub::typed(MemoryStore::default()).erase());
+    let server = serve(ServiceBuilder::new().layer(erased).service(service_fn(home))).await;
+    assert_eq!(server.get("/").send().await.expect(200).text(), "any found, typed missing");
+}
+
+#[tokio::test]
+async fn a_handler_that_does_not_know_the_stores_type_shares_the_hub_with_the_mounted_services() {
+    let hub = Hub::typed(MemoryStore::default());
+    let service = EventService::new(hub.clone(), Channel::new("a").unwrap());
+    let handle = |request: http::Request<hyper::body::Incoming>| async move {
+        let hub = request.extensions().get::<Hub>().unwrap();
+        match request.uri().path() {
+            "/say" => drop(hub.publish(&channel("a"), Event::text("said")).await.unwrap()),
+            _ => drop(hub.drain(Duration::from_secs(1))),
+        }
+        Ok::<_, Infallible>(Response::new(hub.stats().readers.to_string()))
+    };
+    let layer = EventsLayer::new(hub.clone()).route("/events", service);
+    let server = serve(ServiceBuilder::new().layer(layer).service(service_fn(handle))).await;
+    let mut stream = server.get("/events").sse().await;
+    stream.first_block().await;
+    assert_eq!(server.get("/say").send().await.expect(200).text(), "1");
+    assert_eq!(stream.next().await.data, "said");
+    server.get("/drain").send().await.expect(200);
+    let names: Vec<_> = stream.remaining().await.into_iter().map(|message| message.name).collect();
+    assert_eq!(names, ["stream-retry"]);
+    support::eventually("no readers", || hub.stats().readers == 0).await;
 }
