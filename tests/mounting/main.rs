@@ -1,6 +1,7 @@
 //! The services mounted in every way that users mount them: in axum, on hyper's connections, behind tower-http's layers.
 #![allow(clippy::unwrap_used, reason = "a helper that panics is a failed test")]
 
+mod axum_responses;
 mod layers;
 mod routes;
 #[path = "../support/mod.rs"]
