@@ -21,6 +21,7 @@
 //! }
 //! ```
 
+mod attached;
 mod future;
 
 use std::{
@@ -33,7 +34,13 @@ use std::{
 use bytes::Bytes;
 use http_body::{Frame, SizeHint};
 
+use self::attached::Guards;
 pub use self::future::{HandlerFuture, ResponseFuture};
+pub(crate) use self::{
+    attached::{Attached, EndSignals},
+    future::Answer,
+};
+
 /// The body of the services' responses: empty, some bytes, or a stream of events. Never fails: a stream that cannot continue
 /// ends.
 ///
@@ -45,23 +52,33 @@ pub struct Body(Repr);
 enum Repr {
     #[default]
     Empty,
-    Full(Bytes),
+    Full(Bytes, Guards),
     // Boxed, because a body is moved through many layers and most bodies are not streams.
-    Stream(Pin<Box<Stream>>),
+    Stream(Pin<Box<dyn Stream>>),
 }
 
 /// A stream; what it sends is not known here.
-type Stream = dyn http_body::Body<Data = Bytes, Error = Infallible> + Send + Sync;
+pub(crate) trait Stream: http_body::Body<Data = Bytes, Error = Infallible> + Send + Sync {
+    /// Attaches what ends it and what it holds, before it is first polled.
+    fn attach(self: Pin<&mut Self>, attached: Attached);
+}
 
 impl Body {
     pub(crate) fn full(bytes: impl Into<Bytes>) -> Self {
-        Self(Repr::Full(bytes.into()))
+        Self(Repr::Full(bytes.into(), Guards::default()))
     }
 
-    pub(crate) fn stream(
-        stream: impl http_body::Body<Data = Bytes, Error = Infallible> + Send + Sync + 'static,
-    ) -> Self {
+    pub(crate) fn stream(stream: impl Stream + 'static) -> Self {
         Self(Repr::Stream(Box::pin(stream)))
+    }
+
+    /// Attaches what ends it and what it holds. A body that has ended already holds nothing.
+    fn attach(&mut self, attached: Attached) {
+        match &mut self.0 {
+            Repr::Empty => {}
+            Repr::Full(_, guards) => *guards = attached.guards,
+            Repr::Stream(stream) => stream.as_mut().attach(attached),
+        }
     }
 }
 
@@ -73,7 +90,7 @@ impl http_body::Body for Body {
         let repr = &mut self.get_mut().0;
         match repr {
             Repr::Empty => Poll::Ready(None),
-            Repr::Full(bytes) => {
+            Repr::Full(bytes, _) => {
                 let bytes = std::mem::take(bytes);
                 *repr = Repr::Empty;
                 Poll::Ready((!bytes.is_empty()).then(|| Ok(Frame::data(bytes))))
@@ -85,7 +102,7 @@ impl http_body::Body for Body {
     fn is_end_stream(&self) -> bool {
         match &self.0 {
             Repr::Empty => true,
-            Repr::Full(bytes) => bytes.is_empty(),
+            Repr::Full(bytes, _) => bytes.is_empty(),
             Repr::Stream(stream) => stream.is_end_stream(),
         }
     }
@@ -93,7 +110,7 @@ impl http_body::Body for Body {
     fn size_hint(&self) -> SizeHint {
         match &self.0 {
             Repr::Empty => SizeHint::with_exact(0),
-            Repr::Full(bytes) => SizeHint::with_exact(bytes.len() as u64),
+            Repr::Full(bytes, _) => SizeHint::with_exact(bytes.len() as u64),
             Repr::Stream(stream) => stream.size_hint(),
         }
     }
@@ -103,7 +120,7 @@ impl fmt::Debug for Body {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match &self.0 {
             Repr::Empty => "Body::Empty",
-            Repr::Full(_) => "Body::Full",
+            Repr::Full(..) => "Body::Full",
             Repr::Stream(_) => "Body::Stream",
         })
     }
@@ -111,6 +128,8 @@ impl fmt::Debug for Body {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use http_body::Body as _;
     use http_body_util::BodyExt as _;
 
@@ -126,5 +145,23 @@ mod tests {
         assert_eq!(body.size_hint().exact(), Some(0));
         assert!(body.frame().await.is_none());
         assert!(Body::full("").frame().await.is_none());
+    }
+
+    #[tokio::test]
+    async fn a_body_that_is_no_stream_holds_its_guards_until_it_is_read() {
+        let guard = Arc::new(());
+        let attached = || {
+            let mut attached = Attached::default();
+            attached.guards.add(guard.clone());
+            attached
+        };
+        let mut body = Body::full("abc");
+        body.attach(attached());
+        assert_eq!(Arc::strong_count(&guard), 2);
+        body.frame().await.unwrap().unwrap();
+        assert_eq!(Arc::strong_count(&guard), 1);
+        let mut ended = Body::default();
+        ended.attach(attached());
+        assert_eq!(Arc::strong_count(&guard), 1);
     }
 }

@@ -112,7 +112,8 @@ impl<S: Store> EventService<S> {
         Self(self.0.keep_parameters(names))
     }
 
-    /// Serves a request inside a handler that has decided which channels it may read: the resolver is not called.
+    /// Serves a request inside a handler that has decided which channels it may read: the resolver is not called. The future
+    /// can [hold a guard](HandlerFuture::holding) for as long as the request is served, and [end early](HandlerFuture::until).
     ///
     /// # Cancel safety
     /// Dropping the future is what happens when the client disconnects: it frees everything that the request held.

@@ -30,6 +30,7 @@
 //! # Features
 //! | feature | default | what it adds |
 //! |---|---|---|
+//! | `axum` | no | the crate's errors and `SseBody` are `IntoResponse`, so that `?` works in a handler of axum 0.8 |
 //! | `file` | no | `FileStore`: one file that several processes share; needs a C compiler |
 //! | `nats` | no | `NatsStore`: NATS JetStream; needs Rust 1.89 |
 //! | `nats-nkeys` | no | the same with nkeys and credentials files; needs Rust 1.89 |
@@ -63,6 +64,9 @@ mod problem;
 pub mod request;
 mod retry;
 
+#[cfg(feature = "axum")]
+#[cfg_attr(docsrs, doc(cfg(feature = "axum")))]
+mod axum;
 pub mod event_service;
 pub mod layer;
 pub mod longpoll;

@@ -9,8 +9,8 @@
 //! names a channel whose data cannot be read (`{"channel":"a","reason":"corrupt"}`); the others continue.
 //!
 //! # Ending
-//! A stream ends at an event boundary: when the hub drains, when the store fails, and at a maximum age if one is set, each
-//! time with `stream-retry`, which has a `retry:`; and after the last `stream-end`, when all its channels are closed. A
+//! A stream ends at an event boundary: when the hub drains, when the store fails, at a maximum age if one is set, and when
+//! the handler says so ([`SseBody::until`]), each time with `stream-retry`, which has a `retry:`; and after the last `stream-end`, when all its channels are closed. A
 //! client that reconnects from there gets `204`. Each channel's `stream-end` lists the channels that are `left`. A request
 //! that cannot be served for a temporary reason is answered with `200` and `stream-retry` alone, because `EventSource` gives
 //! up for good on any other status.

@@ -12,14 +12,14 @@ use std::{
 
 use allocation_counter::{AllocationInfo, measure};
 use bytes::Bytes;
-use http::Request;
+use http::{Request, Response};
 use http_body::{Body as _, Frame};
-use http_body_util::StreamBody;
+use http_body_util::{Full, StreamBody};
 use tokio::runtime::Runtime;
-use tower::Service as _;
+use tower::{Layer as _, Service, service_fn};
 use tower_events::{
-    Body, Channel, Channels, Data, Event, EventService, Hub, HubOptions, MemoryStore, PublishService, Retention,
-    SseBody, Store, StoreError, Subscription,
+    Body, Channel, Channels, Data, Event, EventService, EventsLayer, Hub, HubOptions, MemoryStore, PublishService,
+    Retention, SseBody, Store, StoreError, Subscription,
     body::ResponseFuture,
     store::{Append, Limit, Start},
 };
@@ -131,6 +131,41 @@ fn a_publish_holds_nothing_of_its_request_but_the_body() {
         }
     });
     assert!(bytes <= 2 * MOST_BYTES, "{bytes} bytes");
+}
+
+/// What `service` allocates for a response that is ready at once.
+fn allocations_of<S, B>(mut service: S, request: Request<B>) -> u64
+where
+    S: Service<Request<B>, Error = Infallible, Future: Unpin>,
+{
+    let counted = measure(|| {
+        let mut response = service.call(request);
+        assert!(Pin::new(&mut response).poll(&mut Context::from_waker(Waker::noop())).is_ready());
+    });
+    counted.count_total
+}
+
+fn foreign<B>(_: Request<B>) -> std::future::Ready<Result<Response<Full<Bytes>>, Infallible>> {
+    std::future::ready(Ok(Response::new(Full::default())))
+}
+
+#[test]
+fn the_layer_allocates_nothing_for_our_services_but_a_box_for_a_requests_body() {
+    let hub = Hub::new(MemoryStore::default());
+    let (events, publish) =
+        (EventService::new(hub.clone(), channel()), PublishService::new(hub.clone(), Channels::from_query));
+    // `OPTIONS` is answered without the store.
+    let request = |path: &str| Request::options(path).body(Full::<Bytes>::default()).unwrap();
+    let with_body = || Request::options("/publish").body(Full::from("x")).unwrap();
+    let layered = EventsLayer::new(hub)
+        .route("/events", events.clone())
+        .route("/publish", publish.clone())
+        .route("/foreign", service_fn(foreign))
+        .layer(service_fn(foreign));
+    assert_eq!(allocations_of(layered.clone(), request("/events")), allocations_of(events, request("/events")));
+    assert_eq!(allocations_of(layered.clone(), with_body()), allocations_of(publish, with_body()) + 1);
+    // The future, and the body of the response.
+    assert_eq!(allocations_of(layered, request("/foreign")), 2);
 }
 
 /// What it allocates to deliver events to `count` streams that keep up.

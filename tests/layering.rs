@@ -24,7 +24,7 @@ const LAYERS: &[&[&str]] = &[
     // The services.
     &["sse", "longpoll", "publish"],
     &["event_service"],
-    &["layer"],
+    &["layer", "axum"],
 ];
 
 /// The modules that must not use HTTP types.

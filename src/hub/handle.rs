@@ -66,6 +66,23 @@ impl<S: Store> Hub<S> {
     }
 }
 
+impl<S> Hub<S> {
+    /// The same hub as [`Hub<AnyStore>`](Hub), for code that does not know the store's type. It shares everything with this
+    /// one: channels that are followed, readers, bounds, the drain.
+    ///
+    /// ```
+    /// use tower_events::{Hub, MemoryStore};
+    ///
+    /// let typed: Hub<MemoryStore> = Hub::typed(MemoryStore::default());
+    /// let hub: Hub = typed.erase();
+    /// assert_eq!(hub.stats().readers, typed.stats().readers);
+    /// ```
+    #[must_use]
+    pub fn erase(&self) -> Hub {
+        Hub { store: Arc::new(self.shared.store.clone()), shared: self.shared.clone() }
+    }
+}
+
 impl<S> Clone for Hub<S> {
     fn clone(&self) -> Self {
         Self { store: self.store.clone(), shared: self.shared.clone() }

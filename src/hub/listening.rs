@@ -41,6 +41,8 @@ enum WaitUntil {
     Now,
     At(Instant),
     Forever,
+    /// It was told to end, and waits neither for events nor for reads that have begun.
+    Ended,
 }
 
 impl WaitUntil {
@@ -73,6 +75,11 @@ impl Listening {
     /// As [`Hub::failure_backoff`](crate::Hub::failure_backoff).
     pub(crate) fn failure_backoff(&self) -> Duration {
         self.subscriber.failure_backoff()
+    }
+
+    /// Ends the wait: the next poll hands out what there is, once each channel has a position.
+    pub(crate) fn end_wait(self: Pin<&mut Self>) {
+        *self.project().until = WaitUntil::Ended;
     }
 
     /// Calls `on_empty` when it looked and found nothing.
@@ -137,17 +144,19 @@ impl Listening {
             WaitUntil::Now => self.poll_timer(Instant::now() + MAX_CATCH_UP, cx),
             WaitUntil::At(deadline) => self.poll_timer(deadline, cx),
             WaitUntil::Forever => Poll::Pending,
+            WaitUntil::Ended => Poll::Ready(()),
         }
     }
 
     /// Ready when the wait is over.
     fn poll_wait(mut self: Pin<&mut Self>, status: GatherStatus, cx: &mut Context<'_>) -> Poll<()> {
-        if status == GatherStatus::ReadPending && !self.started {
+        let may_end = self.started || matches!(self.until, WaitUntil::Ended);
+        if status == GatherStatus::ReadPending && !may_end {
             return Poll::Pending;
         }
         *self.as_mut().project().started = true;
         match self.until {
-            WaitUntil::Now => Poll::Ready(()),
+            WaitUntil::Now | WaitUntil::Ended => Poll::Ready(()),
             WaitUntil::At(deadline) => self.poll_timer(deadline, cx),
             WaitUntil::Forever => Poll::Pending,
         }

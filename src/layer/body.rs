@@ -10,10 +10,11 @@ use bytes::Bytes;
 use http_body::{Frame, SizeHint};
 use pin_project_lite::pin_project;
 
-use crate::body::Body;
+use super::mounted_body::{BoxError, MountedBody};
 
 pin_project! {
-    /// The response body of a service wrapped by an [`EventsLayer`](crate::EventsLayer); `B` is the inner service's.
+    /// The response body of a service wrapped by an [`EventsLayer`](crate::EventsLayer); `B` is the inner service's. A stream
+    /// of this crate's services is not boxed again.
     pub struct EventsBody<B> {
         #[pin]
         repr: Repr<B>,
@@ -23,13 +24,13 @@ pin_project! {
 pin_project! {
     #[project = Projected]
     enum Repr<B> {
-        Mounted { body: Body },
+        Mounted { body: MountedBody },
         Inner { #[pin] body: B },
     }
 }
 
 impl<B> EventsBody<B> {
-    pub(super) fn mounted(body: Body) -> Self {
+    pub(super) fn mounted(body: MountedBody) -> Self {
         Self { repr: Repr::Mounted { body } }
     }
 
@@ -38,17 +39,18 @@ impl<B> EventsBody<B> {
     }
 }
 
-impl<B: http_body::Body<Data = Bytes>> http_body::Body for EventsBody<B> {
+impl<B> http_body::Body for EventsBody<B>
+where
+    B: http_body::Body<Data = Bytes>,
+    B::Error: Into<BoxError>,
+{
     type Data = Bytes;
-    type Error = B::Error;
+    type Error = BoxError;
 
-    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, B::Error>>> {
+    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
         match self.project().repr.project() {
-            Projected::Mounted { body } => {
-                let frame = Pin::new(body).poll_frame(cx);
-                frame.map(|frame| frame.map(|frame| frame.map_err(|never| match never {})))
-            }
-            Projected::Inner { body } => body.poll_frame(cx),
+            Projected::Mounted { body } => Pin::new(body).poll_frame(cx),
+            Projected::Inner { body } => body.poll_frame(cx).map(|frame| frame.map(|frame| frame.map_err(Into::into))),
         }
     }
 

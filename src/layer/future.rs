@@ -10,8 +10,7 @@ use std::{
 use http::Response;
 use pin_project_lite::pin_project;
 
-use super::body::EventsBody;
-use crate::body::ResponseFuture;
+use super::{body::EventsBody, mounted_future::MountedFuture};
 
 pin_project! {
     /// The response future of a service wrapped by an [`EventsLayer`](crate::EventsLayer); `F` is the inner service's.
@@ -25,13 +24,13 @@ pin_project! {
 pin_project! {
     #[project = Projected]
     enum Repr<F> {
-        Mounted { future: ResponseFuture },
+        Mounted { future: MountedFuture },
         Inner { #[pin] future: F },
     }
 }
 
 impl<F> LayerFuture<F> {
-    pub(super) fn mounted(future: ResponseFuture) -> Self {
+    pub(super) fn mounted(future: MountedFuture) -> Self {
         Self { repr: Repr::Mounted { future } }
     }
 
@@ -48,9 +47,9 @@ where
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         match self.project().repr.project() {
-            Projected::Mounted { future } => Pin::new(future)
-                .poll(cx)
-                .map(|result| result.map(|response| response.map(EventsBody::mounted)).map_err(|never| match never {})),
+            Projected::Mounted { future } => {
+                Pin::new(future).poll(cx).map(|response| Ok(response.map(EventsBody::mounted)))
+            }
             Projected::Inner { future } => {
                 future.poll(cx).map(|result| result.map(|response| response.map(EventsBody::inner)))
             }

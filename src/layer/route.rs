@@ -1,94 +1,76 @@
-//! The services that can be mounted, as one type.
+//! A service that is mounted at a path, type-erased.
 
-use std::{error::Error, fmt};
-
-use http::Request;
-use tower_service::Service;
-
-use crate::{
-    body::ResponseFuture,
-    event_service::EventService,
-    longpoll::LongPollService,
-    publish::PublishService,
-    sse::SseService,
-    store::{AnyStore, Store},
+use std::{
+    convert::Infallible,
+    future::poll_fn,
+    sync::Arc,
+    task::{Context, Poll, Waker},
 };
 
-/// A service to mount; converts from [`EventService`], [`SseService`], [`LongPollService`] and [`PublishService`].
-pub struct Route<S = AnyStore>(MountedService<S>);
+use bytes::Bytes;
+use http::{Request, Response};
+use tower_service::Service;
 
-impl<S> Route<S> {
-    pub(super) fn into_service(self) -> MountedService<S> {
-        self.0
-    }
+use super::{mounted_body::BoxError, mounted_future::MountedFuture, request_body::RequestBody};
+
+/// A path, and the service that is mounted there.
+#[derive(Clone)]
+pub(super) struct Route {
+    path: Box<str>,
+    service: Arc<dyn Mounted>,
 }
 
-pub(super) enum MountedService<S> {
-    Events(EventService<S>),
-    Sse(SseService<S>),
-    LongPoll(LongPollService<S>),
-    Publish(PublishService<S>),
-}
-
-impl<S: Store> MountedService<S> {
-    /// The services are always ready.
-    pub(super) fn call<B>(&self, request: Request<B>) -> ResponseFuture
+impl Route {
+    pub(super) fn new<T, B>(path: &str, service: T) -> Self
     where
-        B: http_body::Body + Send + 'static,
-        B::Data: Send,
-        B::Error: Into<Box<dyn Error + Send + Sync>>,
+        T: Service<Request<RequestBody>, Response = Response<B>, Error = Infallible> + Clone + Send + Sync + 'static,
+        T::Future: Send + 'static,
+        B: http_body::Body<Data = Bytes> + Send + 'static,
+        B::Error: Into<BoxError>,
     {
-        match self {
-            Self::Events(service) => service.clone().call(request),
-            Self::Sse(service) => service.clone().call(request),
-            Self::LongPoll(service) => service.clone().call(request),
-            Self::Publish(service) => service.clone().call(request),
+        Self { path: path.into(), service: Arc::new(service) }
+    }
+
+    pub(super) fn path(&self) -> &str {
+        &self.path
+    }
+
+    pub(super) fn respond(&self, request: Request<RequestBody>) -> MountedFuture {
+        self.service.respond(request)
+    }
+}
+
+/// The counterpart of a service to mount that can be a trait object.
+trait Mounted: Send + Sync {
+    fn respond(&self, request: Request<RequestBody>) -> MountedFuture;
+}
+
+impl<T, B> Mounted for T
+where
+    T: Service<Request<RequestBody>, Response = Response<B>, Error = Infallible> + Clone + Send + Sync + 'static,
+    T::Future: Send + 'static,
+    B: http_body::Body<Data = Bytes> + Send + 'static,
+    B::Error: Into<BoxError>,
+{
+    /// A clone serves the request, because only the service that `poll_ready` was called on is ready.
+    fn respond(&self, request: Request<RequestBody>) -> MountedFuture {
+        let mut service = self.clone();
+        // Most services are always ready, and then the future that waits is only their own. One that is not is polled again by
+        // the request's task: of several wakers only the last is woken.
+        match service.poll_ready(&mut Context::from_waker(Waker::noop())) {
+            Poll::Ready(Ok(())) => MountedFuture::new(service.call(request)),
+            Poll::Pending => MountedFuture::new(respond_when_ready(service, request)),
         }
     }
 }
 
-impl<S> Clone for MountedService<S> {
-    fn clone(&self) -> Self {
-        match self {
-            Self::Events(service) => Self::Events(service.clone()),
-            Self::Sse(service) => Self::Sse(service.clone()),
-            Self::LongPoll(service) => Self::LongPoll(service.clone()),
-            Self::Publish(service) => Self::Publish(service.clone()),
-        }
-    }
-}
-
-impl<S> From<EventService<S>> for Route<S> {
-    fn from(service: EventService<S>) -> Self {
-        Self(MountedService::Events(service))
-    }
-}
-
-impl<S> From<SseService<S>> for Route<S> {
-    fn from(service: SseService<S>) -> Self {
-        Self(MountedService::Sse(service))
-    }
-}
-
-impl<S> From<LongPollService<S>> for Route<S> {
-    fn from(service: LongPollService<S>) -> Self {
-        Self(MountedService::LongPoll(service))
-    }
-}
-
-impl<S> From<PublishService<S>> for Route<S> {
-    fn from(service: PublishService<S>) -> Self {
-        Self(MountedService::Publish(service))
-    }
-}
-
-impl<S> fmt::Debug for Route<S> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match &self.0 {
-            MountedService::Events(service) => service.fmt(f),
-            MountedService::Sse(service) => service.fmt(f),
-            MountedService::LongPoll(service) => service.fmt(f),
-            MountedService::Publish(service) => service.fmt(f),
-        }
-    }
+async fn respond_when_ready<T, R>(mut service: T, request: R) -> Result<T::Response, Infallible>
+where
+    T: Service<R, Error = Infallible>,
+{
+    poll_fn(|cx| service.poll_ready(cx)).await?;
+    let response = service.call(request);
+    // It may hold more than the response needs.
+    drop(service);
+    response.await
 }

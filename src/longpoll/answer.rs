@@ -1,7 +1,6 @@
 //! From a request to the response of a long poll.
 
 use std::{
-    future::Future,
     pin::Pin,
     task::{Context, Poll, ready},
     time::Duration,
@@ -18,7 +17,7 @@ use super::{
     response_head::{self, Live},
 };
 use crate::{
-    body::{Body, HandlerFuture},
+    body::{Answer, Body, EndSignals, HandlerFuture},
     channel::Channels,
     cursor::{Cursor, Cursors},
     edge::{MAX_CHANNELS_IN_HEADERS, ReadTarget, Refusal, Responder, announce_close, finish},
@@ -81,12 +80,13 @@ struct ResponseOptions {
     version: Version,
 }
 
-impl Future for ParkedPoll {
-    type Output = Response<Body>;
-
-    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Response<Body>> {
+impl Answer for ParkedPoll {
+    fn poll_answer(self: Pin<&mut Self>, end: &mut EndSignals, cx: &mut Context<'_>) -> Poll<Response<Body>> {
         let mut this = self.project();
         let Some(mut listening) = this.listening.as_mut().as_pin_mut() else { return Poll::Pending };
+        if end.poll(cx).is_ready() {
+            listening.as_mut().end_wait();
+        }
         let listened = ready!(listening.as_mut().poll(|| {}, cx));
         let backoff = listening.failure_backoff();
         // The reader leaves the hub with its response, however long the future is kept.

@@ -3,6 +3,7 @@
 use std::{
     convert::Infallible,
     fmt,
+    future::Future,
     pin::Pin,
     task::{Context, Poll, ready},
     time::{Duration, SystemTime, UNIX_EPOCH},
@@ -21,7 +22,7 @@ use super::{
     send_budget::SendBudget,
 };
 use crate::{
-    body::Body,
+    body::{Attached, Body, Stream},
     cursor::Cursors,
     encode::{
         HEARTBEAT_COMMENT, encoding_for, push_retry_field, push_stream_end, push_stream_error, push_stream_live,
@@ -56,6 +57,8 @@ pub struct SseBody {
     budget: SendBudget,
     state: StreamState,
     forwarding: Forwarding,
+    /// Last, so that the reader has left the hub when the guards are dropped.
+    attached: Attached,
 }
 
 #[derive(Debug, PartialEq, Eq)]
@@ -82,7 +85,37 @@ impl SseBody {
             budget: SendBudget::default(),
             state: StreamState::Open,
             forwarding: options.forwarding,
+            attached: Attached::default(),
         }
+    }
+
+    /// Holds `guard`, such as a permit of a semaphore, until the stream has ended or is dropped, which is what happens when the
+    /// client disconnects.
+    #[must_use]
+    pub fn holding(mut self, guard: impl Send + 'static) -> Self {
+        self.attached.guards.add(guard);
+        self
+    }
+
+    /// Ends the stream at an event boundary when `signal` is ready, as at its [maximum age](super::SseOptions::max_age): with
+    /// `stream-retry`, so that the client comes back and resumes.
+    ///
+    /// After several calls the first signal that is ready counts. The signals are polled only when the stream is, and dropped
+    /// when it has ended or is dropped.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use tower_events::{Hub, SseBody, SubscribeError, Subscription};
+    ///
+    /// async fn for_a_minute(hub: Hub, subscription: Subscription) -> Result<SseBody, SubscribeError> {
+    ///     Ok(hub.sse(subscription).await?.until(tokio::time::sleep(Duration::from_secs(60))))
+    /// }
+    /// # drop(for_a_minute);
+    /// ```
+    #[must_use]
+    pub fn until(mut self, signal: impl Future<Output = ()> + Send + 'static) -> Self {
+        self.attached.end.add(signal);
+        self
     }
 
     /// A `200` with this body and the headers of a stream.
@@ -96,7 +129,8 @@ impl SseBody {
 
     /// Whether the last poll found nothing to send and nothing has happened since.
     fn is_parked(&self, cx: &Context<'_>) -> bool {
-        self.timer.is_waiting(cx) && self.subscriber.is_parked(cx)
+        // Whether a signal has come is known only to the signal.
+        self.attached.end.is_empty() && self.timer.is_waiting(cx) && self.subscriber.is_parked(cx)
     }
 
     fn poll_chunk(&mut self, cx: &mut Context<'_>) -> Poll<Option<Bytes>> {
@@ -133,7 +167,7 @@ impl SseBody {
 
     /// Writes what is next: the end, `stream-live`, a delivery, or a heartbeat when there is no delivery.
     fn write_next(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        if self.timer.has_ended() {
+        if self.timer.has_ended() || self.attached.end.poll(cx).is_ready() {
             self.write_end();
             return Poll::Ready(());
         }
@@ -291,6 +325,9 @@ impl http_body::Body for SseBody {
             Poll::Pending if !this.subscriber.is_parked(cx) => this.budget.exhaust(),
             _ => this.budget = SendBudget::default(),
         }
+        if this.is_end_stream() {
+            this.attached = Attached::default();
+        }
         chunk.map(|chunk| chunk.map(|chunk| Ok(Frame::data(chunk))))
     }
 
@@ -300,6 +337,12 @@ impl http_body::Body for SseBody {
 
     fn size_hint(&self) -> SizeHint {
         if self.is_end_stream() { SizeHint::with_exact(0) } else { SizeHint::default() }
+    }
+}
+
+impl Stream for SseBody {
+    fn attach(self: Pin<&mut Self>, attached: Attached) {
+        self.get_mut().attached = attached;
     }
 }
 
@@ -317,7 +360,7 @@ impl fmt::Debug for SseBody {
 
 #[cfg(test)]
 mod tests {
-    use std::future::poll_fn;
+    use std::{future::poll_fn, sync::Arc};
 
     use http_body::Body as _;
     use http_body_util::BodyExt as _;
@@ -347,6 +390,42 @@ mod tests {
             assert_eq!(parked.await, [false, true]);
             hub.publish(&channel(), Event::text("x")).await.unwrap();
         }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_signal_ends_a_stream_that_is_parked() {
+        let hub = Hub::new(MemoryStore::default());
+        let (signal, signalled) = tokio::sync::oneshot::channel::<()>();
+        let stream = hub.sse(Subscription::new(channel())).await.unwrap();
+        let mut body = stream.until(async { _ = signalled.await });
+        poll_fn(|cx| {
+            while Pin::new(&mut body).poll_frame(cx).is_ready() {}
+            Poll::Ready(())
+        })
+        .await;
+        let parked = tokio::time::Instant::now();
+        signal.send(()).unwrap();
+        let last = body.frame().await.unwrap().unwrap().into_data().unwrap();
+        assert!(last.windows(12).any(|bytes| bytes == b"stream-retry"), "{last:?}");
+        assert_eq!(parked.elapsed(), Duration::ZERO, "no heartbeat woke it");
+    }
+
+    #[tokio::test]
+    async fn a_guard_is_held_until_the_last_bytes_are_taken() {
+        let hub = Hub::new(MemoryStore::default());
+        let guard = Arc::new(());
+        let stream = hub.sse(Subscription::new(channel())).await.unwrap();
+        let mut body = stream.holding(guard.clone()).until(async {});
+        let held = || Arc::strong_count(&guard) > 1;
+        assert!(held());
+        let last = body.frame().await.unwrap().unwrap().into_data().unwrap();
+        assert!(last.windows(12).any(|bytes| bytes == b"stream-retry"), "{last:?}");
+        assert!(body.is_end_stream() && !held());
+        let stream = hub.sse(Subscription::new(channel())).await.unwrap();
+        let body = Body::from(stream.holding(guard.clone()));
+        assert!(held());
+        drop(body);
+        assert!(!held());
     }
 
     #[tokio::test]

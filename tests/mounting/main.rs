@@ -1,7 +1,12 @@
 //! The services mounted in every way that users mount them: in axum, on hyper's connections, behind tower-http's layers.
 #![allow(clippy::unwrap_used, reason = "a helper that panics is a failed test")]
 
+mod attached;
+mod axum_responses;
 mod layers;
+#[path = "../support/patched_store.rs"]
+mod patched_store;
+mod routes;
 #[path = "../support/mod.rs"]
 mod support;
 
