@@ -185,7 +185,7 @@ async fn more_than_a_message_holds_is_too_large_and_less_fits() {
         let store = NatsStore::connect(&server.url()).await.expect("a store");
         let of = channel("a");
         let refused = store.append(&of, Append::new([Event::text("x".repeat(1 << 20))])).await;
-        assert!(matches!(refused, Err(StoreError::TooLarge { most, .. }) if most < 1 << 20), "{refused:?}");
+        assert!(matches!(refused, Err(StoreError::TooLarge { max, .. }) if max < 1 << 20), "{refused:?}");
         let refused =
             store.init(&of, vec![Event::text("x".repeat(600_000)); 2], tower_events::store::Expect::Any).await;
         assert!(matches!(refused, Err(StoreError::TooLarge { .. })), "{refused:?}");
