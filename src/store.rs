@@ -9,6 +9,7 @@ mod format;
 mod health;
 mod keep;
 mod keys;
+mod open_error;
 mod page;
 pub mod resume;
 mod retention;
@@ -28,6 +29,7 @@ pub use self::{
     format::{Format, InvalidFormat},
     health::Health,
     keys::fingerprint,
+    open_error::{OpenError, OpenErrorKind},
     page::{Entry, Head, Limit, Outcome, Page, Reason, Start},
     retention::Retention,
 };

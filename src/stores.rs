@@ -2,6 +2,8 @@
 
 #[cfg(any(feature = "postgres", feature = "redis"))]
 mod absent_channels;
+#[cfg(any(feature = "nats", feature = "postgres", feature = "redis-tls"))]
+mod causes;
 mod change_queue;
 #[cfg(feature = "file")]
 #[cfg_attr(docsrs, doc(cfg(feature = "file")))]

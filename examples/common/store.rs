@@ -52,7 +52,7 @@ async fn open_by_kind(url: &StoreUrl, retention: Retention) -> Result<AnyStore, 
     match url {
         StoreUrl::Memory => Ok(AnyStore::new(MemoryStore::new(retention))),
         StoreUrl::File(path) => {
-            let store = FileStore::options().retention(retention).open(path).map_err(std::io::Error::from)?;
+            let store = FileStore::options().retention(retention).open(path)?;
             Ok(AnyStore::new(store))
         }
         StoreUrl::Redis(url) => redis(url, retention).await,

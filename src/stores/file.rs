@@ -205,7 +205,6 @@ mod writer;
 mod writer_threads;
 
 pub use self::{
-    error::{OpenError, OpenErrorKind},
     file_store::FileStore,
     options::{Durability, FileOptions},
 };

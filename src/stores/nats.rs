@@ -120,10 +120,11 @@
 //! that had none of its events.
 //!
 //! # Upgrades
-//! The stream states the format of its contents. A node that does not know it fails with [`StoreError::NewerFormat`]:
-//! when it opens the stream; within 5 s of writing if the format was upgraded meanwhile; or when it meets a message
-//! that it does not know. A stream from a version without formats is upgraded by the first node that opens it, which
-//! resets readers of absent channels once; nodes of such versions must be stopped before.
+//! The stream states the format of its contents. A node that does not know it cannot open the stream
+//! ([`OpenErrorKind::NewerFormat`](crate::store::OpenErrorKind::NewerFormat)). One that has it open fails with
+//! [`StoreError::NewerFormat`]: within 5 s of writing if the format was upgraded meanwhile, or when it meets a message that
+//! it does not know. A stream from a version without formats is upgraded by the first node that opens it, which resets
+//! readers of absent channels once; nodes of such versions must be stopped before.
 //!
 //! # Failure
 //! Every call ends within [`NatsOptions::timeout`]. If an append was sent and not acknowledged, the store looks for it
@@ -207,7 +208,8 @@ use crate::{
     channel::Channel,
     event::Event,
     store::{
-        Append, Appended, Change, Expect, Head, Health, Limit, Page, Retention, Start, Store, StoreError, fits_append,
+        Append, Appended, Change, Expect, Head, Health, Limit, OpenError, Page, Retention, Start, Store, StoreError,
+        fits_append,
     },
 };
 
@@ -220,7 +222,7 @@ impl NatsStore {
     ///
     /// # Errors
     /// As [`NatsOptions::connect`].
-    pub async fn connect(servers: &str) -> Result<Self, StoreError> {
+    pub async fn connect(servers: &str) -> Result<Self, OpenError> {
         Self::options().connect(servers).await
     }
 
@@ -242,11 +244,12 @@ impl NatsOptions {
     /// the current tokio runtime.
     ///
     /// # Errors
-    /// [`StoreError::Unavailable`] when no server responds; when a file cannot be read; when the prefix, the inbox
-    /// prefix or the domain is invalid; when the user lacks a permission (the error names the subject); or when the
-    /// stream has limits by which the server would delete what must be kept. [`StoreError::Corrupt`] when this crate
-    /// did not create the stream.
-    pub async fn connect(self, servers: &str) -> Result<NatsStore, StoreError> {
+    /// [`OpenError`], whose [kind](crate::store::OpenErrorKind) is `Settings` when a URL, the prefix, the inbox prefix or the
+    /// domain is invalid, or a file cannot be read; `Unreachable` when no server responds in time; `Tls`; `Denied`, also
+    /// when the user lacks a permission (the source names the subject); `Misconfigured` when JetStream is not enabled, or
+    /// the stream has limits by which the server would delete what must be kept; `UnsupportedVersion` when an option needs
+    /// a newer server; `Foreign` when this crate did not create the stream; `NewerFormat`; `Corrupt`; or `Full`.
+    pub async fn connect(self, servers: &str) -> Result<NatsStore, OpenError> {
         let (connection, settings, clock) = self.into_parts()?;
         Inner::open(servers, connection, settings, clock).await.map(NatsStore)
     }

@@ -172,17 +172,18 @@ use std::{
 
 use futures_core::Stream;
 
-use self::{error::CallError, format::VERSION, shared::Inner};
-pub use self::{
-    error::ConnectError,
-    options::{Durability, PostgresOptions},
+pub use self::options::{Durability, PostgresOptions};
+use self::{
+    error::{CallError, from_open_call, invalid_settings},
+    format::VERSION,
+    shared::Inner,
 };
 use crate::{
     channel::Channel,
     event::Event,
     store::{
-        Append, Appended, Change, Expect, Head, Health, Limit, Page, Retention, Start, Store, StoreError, fits_append,
-        fits_init,
+        Append, Appended, Change, Expect, Head, Health, Limit, OpenError, Page, Retention, Start, Store, StoreError,
+        fits_append, fits_init,
     },
 };
 
@@ -195,7 +196,7 @@ impl PostgresStore {
     ///
     /// # Errors
     /// As [`PostgresOptions::connect`].
-    pub async fn connect(url: &str) -> Result<Self, ConnectError> {
+    pub async fn connect(url: &str) -> Result<Self, OpenError> {
         Self::options().connect(url).await
     }
 
@@ -259,12 +260,16 @@ impl PostgresOptions {
     /// then run.
     ///
     /// # Errors
-    /// When the options are invalid, or the server cannot be reached.
-    pub async fn connect(self, url: &str) -> Result<PostgresStore, ConnectError> {
-        let (database, settings, tidy_every) = self.into_parts(url).map_err(ConnectError::Options)?;
-        database.read("select 1", &[]).await.map_err(|error| ConnectError::Server(error.into_read_error()))?;
-        if let Some(format) = migration::stored(&database).await.map_err(ConnectError::Server)? {
-            format.may_read(VERSION).map_err(ConnectError::Server)?;
+    /// [`OpenError`], whose [kind](crate::store::OpenErrorKind) is `Settings` when a URL, the schema's name or a certificate
+    /// is invalid, or there is no such database; `Unreachable` when no server that takes reads and writes answers in time;
+    /// `Tls`; `Denied`; `NewerFormat`; or `Corrupt`. A schema that is missing or too old is no error here: see
+    /// [`PostgresStore::migrate`].
+    pub async fn connect(self, url: &str) -> Result<PostgresStore, OpenError> {
+        let (database, settings, tidy_every) = self.into_parts(url).map_err(invalid_settings)?;
+        let answer = database.read("select 1", &[]).await;
+        answer.map_err(|error| from_open_call(error.into_read_error()))?;
+        if let Some(format) = migration::stored(&database).await.map_err(from_open_call)? {
+            format.may_read(VERSION).map_err(from_open_call)?;
             if format.version() >= VERSION && format.may_write(VERSION).is_ok() {
                 janitor::announce_settings(&database, &settings).await;
             }

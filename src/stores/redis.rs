@@ -96,7 +96,7 @@
 //!
 //! # Supported servers
 //! The URL names one server, the primary. In a **cluster** that is the server with the slot of `{prefix}` (all keys share
-//! it); connecting to another is [`ConnectError::Moved`], which names the right one, and when the slot moves later, calls
+//! it); connecting to another is [`OpenErrorKind::Moved`](crate::store::OpenErrorKind::Moved), which names the right one, and when the slot moves later, calls
 //! fail with [`StoreError::Unavailable`]. **Sentinels** are asked for the primary if they are
 //! [configured](RedisOptions::sentinels); otherwise a DNS name or a proxy must lead to it. Both are resolved again after a
 //! lost connection, or when the server became a replica. **Replicas** are not read from: each read also checks that the
@@ -135,14 +135,14 @@ use std::{fmt, sync::Arc};
 
 use futures_core::Stream;
 
+pub use self::options::RedisOptions;
 use self::{error::CallError, listener::ListenerSlot, shared::Shared, writer::Writer};
-pub use self::{error::ConnectError, options::RedisOptions};
 use crate::{
     channel::Channel,
     event::Event,
     store::{
-        Append, Appended, Change, Expect, Head, Health, Limit, Page, Retention, Start, Store, StoreError, fits_append,
-        fits_init,
+        Append, Appended, Change, Expect, Head, Health, Limit, OpenError, Page, Retention, Start, Store, StoreError,
+        fits_append, fits_init,
     },
 };
 
@@ -161,7 +161,7 @@ impl RedisStore {
     ///
     /// # Errors
     /// As [`RedisOptions::connect`].
-    pub async fn connect(url: &str) -> Result<Self, ConnectError> {
+    pub async fn connect(url: &str) -> Result<Self, OpenError> {
         Self::options().connect(url).await
     }
 
@@ -176,10 +176,11 @@ impl RedisOptions {
     /// requirements.
     ///
     /// # Errors
-    /// When the URL or the prefix is invalid; when the server cannot be reached within the timeout, is a replica, is
-    /// older than 7.0, or belongs to a cluster in which another server has the keys; or when the stored format is too
-    /// new.
-    pub async fn connect(self, url: &str) -> Result<RedisStore, ConnectError> {
+    /// [`OpenError`], whose [kind](crate::store::OpenErrorKind) is `Settings` as from [`open`](Self::open), or when the
+    /// Sentinels know no such primary; `Unreachable` when no primary answers within the timeout; `Tls`; `Denied`;
+    /// `UnsupportedVersion` before 7.0; `Moved` when another server of the cluster has the keys; `NewerFormat`; `Foreign`
+    /// when the place's key holds something else; or `Corrupt`.
+    pub async fn connect(self, url: &str) -> Result<RedisStore, OpenError> {
         let store = self.open(url)?;
         store.0.shared.check().await?;
         store.0.shared.announce_settings().await;
@@ -189,8 +190,9 @@ impl RedisOptions {
     /// Opens the store without connecting: for a process that must start even when the server is unreachable.
     ///
     /// # Errors
-    /// When the URL, the prefix or a certificate is invalid.
-    pub fn open(self, url: &str) -> Result<RedisStore, ConnectError> {
+    /// [`OpenError`], whose kind is `Settings`, when the URL, the prefix or a certificate is invalid, or the URL needs a disabled feature
+    /// (`rediss://`: `redis-tls`).
+    pub fn open(self, url: &str) -> Result<RedisStore, OpenError> {
         let (endpoint, settings) = self.into_parts(url)?;
         let shared = Arc::new(Shared::new(endpoint, settings));
         Ok(RedisStore(Arc::new(Inner { shared, writer: Writer::default(), listener: ListenerSlot::default() })))

@@ -187,7 +187,7 @@ fn fork_with_store(runtime: &Runtime, path: &Path) {
         fork::Fork::Child => {
             println!("\n> append {:?}", poll_once(append(&store, "child")));
             println!("\n> read {:?}", poll_once(store.heads(&[room()])));
-            println!("\n> open {:?}", keeping_all().open(path).map_err(|error| error.kind()));
+            println!("\n> open {:?}", keeping_all().open(path).map_err(|error| error.kind().clone()));
             std::process::exit(0);
         }
     }

@@ -6,8 +6,7 @@ use std::time::Duration;
 use rusqlite::Connection;
 use tower_events::{
     Channel, Event, FileStore, Retention, Store as _, StoreError,
-    store::{Append, Health, Limit, Outcome, Start, Use},
-    stores::file::OpenErrorKind,
+    store::{Append, Health, Limit, OpenErrorKind, Outcome, Start, Use},
 };
 
 use super::support::{Temporary, append, error_chain, integrity, keeping_all, read_all, room, texts};
@@ -117,7 +116,7 @@ async fn a_format_that_is_upgraded_while_a_store_is_open_is_refused_with_its_ver
     assert!(matches!(append(&store, "z").await, Err(StoreError::NewerFormat { .. })));
     assert_eq!(store.health(), Health::Unavailable);
     let refused = FileStore::open(dir.file()).unwrap_err();
-    assert_eq!(refused.kind(), OpenErrorKind::Newer);
+    assert_eq!(refused.kind(), &OpenErrorKind::NewerFormat { stored: 5, supported: 3 });
     assert!(
         error_chain(&refused).contains("format 5") && error_chain(&refused).contains("format 3"),
         "{}",

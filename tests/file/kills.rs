@@ -5,8 +5,7 @@ use std::time::{Duration, Instant};
 use rustix::process::Signal;
 use tower_events::{
     Delivery, Hub, StoreError, Subscription,
-    store::{Limit, Start, Store as _},
-    stores::file::OpenErrorKind,
+    store::{Limit, OpenErrorKind, Start, Store as _},
 };
 
 use super::{
@@ -100,7 +99,8 @@ async fn a_stopped_writer_is_named_and_its_transaction_does_not_count() {
     let text = error_chain(&error);
     assert!(text.contains(&format!("process {}", child.id())) && text.contains("stopped"), "{text}");
     let error = keeping_all().timeout(patience).open(dir.file()).unwrap_err();
-    assert_eq!(error.kind(), OpenErrorKind::Locked);
+    assert_eq!(error.kind(), &OpenErrorKind::Locked);
+    assert!(error.is_retryable());
     assert!(error_chain(&error).contains(&format!("process {}", child.id())), "{}", error_chain(&error));
     let page = store.read(&room(), Start::Earliest, Limit::default()).await.unwrap();
     assert_eq!(texts(&page.entries), ["before"], "reads go on");

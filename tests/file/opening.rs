@@ -1,7 +1,10 @@
 //! Which files can be opened, and the errors of others.
 
 use rusqlite::Connection;
-use tower_events::{Event, FileStore, Store, StoreError, store::Append, stores::file::OpenErrorKind};
+use tower_events::{
+    Event, FileStore, Store, StoreError,
+    store::{Append, OpenErrorKind},
+};
 
 use super::{
     child::Child,
@@ -22,7 +25,7 @@ fn foreign_files_are_refused_and_not_changed() {
     let path = dir.file();
     let refused = |kind, text: &str| {
         let error = FileStore::open(&path).unwrap_err();
-        assert_eq!(error.kind(), kind, "{}", error_chain(&error));
+        assert_eq!(error.kind(), &kind, "{}", error_chain(&error));
         assert!(error_chain(&error).contains(text), "{}", error_chain(&error));
         assert!(error_chain(&error).contains("events.db"), "{}", error_chain(&error));
     };
@@ -41,12 +44,32 @@ fn foreign_files_are_refused_and_not_changed() {
     std::fs::remove_file(&path).unwrap();
     drop(FileStore::open(&path).unwrap());
     Connection::open(&path).unwrap().execute_batch("PRAGMA user_version = 99").unwrap();
-    refused(OpenErrorKind::Newer, "99");
+    refused(OpenErrorKind::NewerFormat { stored: 99, supported: 3 }, "99");
+
+    Connection::open(&path).unwrap().execute_batch("PRAGMA user_version = -1").unwrap();
+    refused(OpenErrorKind::Corrupt, "-1");
 
     let directory = FileStore::open(dir.path()).unwrap_err();
-    assert_eq!(directory.kind(), OpenErrorKind::Foreign);
+    assert_eq!(directory.kind(), &OpenErrorKind::Foreign);
     let io = std::io::Error::from(directory);
     assert!(io.to_string().contains("directory"), "{io}");
+}
+
+#[test]
+fn a_path_that_names_no_file_is_invalid() {
+    let dir = Temporary::new();
+    let refused = FileStore::open(dir.path().join("..")).unwrap_err();
+    assert_eq!((refused.kind(), refused.is_retryable()), (&OpenErrorKind::Settings, false));
+}
+
+#[test]
+fn an_error_of_the_system_keeps_its_kind() {
+    let dir = Temporary::new();
+    std::fs::write(dir.file(), "").unwrap();
+    let refused = FileStore::open(dir.file().join("below/events.db")).unwrap_err();
+    assert_eq!(refused.kind(), &OpenErrorKind::Io, "{refused:?}");
+    let reported = std::fs::create_dir_all(dir.file().join("below")).unwrap_err();
+    assert_eq!(std::io::Error::from(refused).kind(), reported.kind());
 }
 
 #[tokio::test]

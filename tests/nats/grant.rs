@@ -1,10 +1,13 @@
 //! Users with exactly the permissions that the documentation lists.
 
-use std::time::{Duration, Instant};
+use std::{
+    error::Error,
+    time::{Duration, Instant},
+};
 
 use tower_events::{
     Channel, Event, NatsStore, Retention, Store, StoreError,
-    store::{Append, Expect, Limit, Start},
+    store::{Append, Expect, Limit, OpenErrorKind, Start},
     stores::nats::NatsOptions,
 };
 
@@ -59,8 +62,8 @@ fn channel(name: &str) -> Channel {
     Channel::new(name).expect("a channel")
 }
 
-fn said(error: &StoreError) -> String {
-    std::error::Error::source(error).map(ToString::to_string).unwrap_or_default()
+fn said(error: &(dyn Error + 'static)) -> String {
+    error.source().map(ToString::to_string).unwrap_or_default()
 }
 
 async fn raw(server: &Server, user: &str) -> (async_nats::Client, tokio::sync::mpsc::UnboundedReceiver<String>) {
@@ -85,6 +88,7 @@ async fn another_prefix_and_its_responses_are_out_of_reach() {
         let begun = Instant::now();
         let refused = options.connect(&server.url()).await.expect_err("no right");
         assert!(said(&refused).contains("to publish to $JS.API.STREAM.INFO.other"), "{refused:?}");
+        assert_eq!(refused.kind(), &OpenErrorKind::Denied);
         assert!(begun.elapsed() < Duration::from_secs(2), "{:?}", begun.elapsed());
         // Through the driver.
         let (client, mut told) = raw(&server, "shop").await;
@@ -154,15 +158,18 @@ async fn a_missing_permission_is_named_at_once() {
                 as_admin(NatsStore::options()).prefix("shop").connect(&server.url()).await.expect("a store");
             }
             let begun = Instant::now();
-            let failed = match options().connect(&server.url()).await {
-                Ok(store) => work(&store).await,
-                Err(error) => Err(error),
+            let failed: Result<(), Box<dyn Error>> = match options().connect(&server.url()).await {
+                Ok(store) => work(&store).await.map_err(Into::into),
+                Err(error) => {
+                    assert_eq!(error.kind(), &OpenErrorKind::Denied, "without {lacks}: {error:?}");
+                    Err(error.into())
+                }
             };
             let took = begun.elapsed();
             println!("without {lacks}: {failed:?} after {took:?}");
             match failed {
                 Err(error) => {
-                    let (said, subject) = (said(&error), lacks.trim_end_matches(['>', '*']));
+                    let (said, subject) = (said(&*error), lacks.trim_end_matches(['>', '*']));
                     assert!(said.contains("does not allow") && said.contains(subject), "without {lacks}: {said}");
                     assert!(took < Duration::from_secs(3), "without {lacks}: after {took:?}");
                 }

@@ -1,6 +1,9 @@
 //! Authentication by signing the server's challenge.
 
-use tower_events::{NatsStore, StoreError};
+use tower_events::{
+    NatsStore,
+    store::{OpenError, OpenErrorKind},
+};
 
 use crate::server::{Server, servers};
 
@@ -13,9 +16,9 @@ async fn an_nkey_authenticates() {
         let server = Server::with_config(&binary, Some(known.to_owned()));
         let options = NatsStore::options();
         options.clone().nkey(SEED).connect(&server.url()).await.expect("a store");
-        refused(options.clone().nkey(OTHER).connect(&server.url()).await);
-        refused(options.nkey("no seed").connect(&server.url()).await);
-        refused(NatsStore::connect(&server.url()).await);
+        refused(options.clone().nkey(OTHER).connect(&server.url()).await, OpenErrorKind::Denied);
+        refused(options.nkey("no seed").connect(&server.url()).await, OpenErrorKind::Denied);
+        refused(NatsStore::connect(&server.url()).await, OpenErrorKind::Denied);
     }
 }
 
@@ -26,17 +29,17 @@ async fn a_credentials_file_authenticates() {
         let server = Server::with_config(&binary, Some(include_str!("operator/server.conf").to_owned()));
         let options = NatsStore::options();
         options.clone().credentials(folder.join("user.creds")).connect(&server.url()).await.expect("a store");
-        refused(NatsStore::connect(&server.url()).await);
+        refused(NatsStore::connect(&server.url()).await, OpenErrorKind::Denied);
         let missing = folder.join("nobody.creds");
-        let error = refused(options.credentials(&missing).connect(&server.url()).await);
+        let error = refused(options.credentials(&missing).connect(&server.url()).await, OpenErrorKind::Settings);
         let why = std::error::Error::source(&error).expect("a source").to_string();
         assert!(why.contains("nobody.creds"), "{why}");
     }
 }
 
 #[track_caller]
-fn refused(connected: Result<NatsStore, StoreError>) -> StoreError {
+fn refused(connected: Result<NatsStore, OpenError>, kind: OpenErrorKind) -> OpenError {
     let error = connected.expect_err("others are refused");
-    assert!(matches!(error, StoreError::Unavailable(_)), "{error:?}");
+    assert_eq!(error.kind(), &kind, "{error:?}");
     error
 }

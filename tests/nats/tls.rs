@@ -3,8 +3,8 @@
 use std::{path::Path, process::Command};
 
 use tower_events::{
-    Channel, Event, NatsStore, Store, StoreError,
-    store::{Append, Limit, Start},
+    Channel, Event, NatsStore, Store,
+    store::{Append, Limit, OpenError, OpenErrorKind, Start},
 };
 
 use crate::server::{Server, servers};
@@ -24,10 +24,14 @@ async fn a_server_with_a_certificate_of_a_private_authority_is_accepted() {
         works(&options().connect(&by_url).await.expect("TLS by the URL")).await;
         let by_options = options().require_tls().user("app", "s3cret").connect(&server.url()).await;
         works(&by_options.expect("TLS by the options")).await;
-        refused(NatsStore::options().prefix("tls").connect(&by_url).await, "an authority that is not trusted");
+        refused(
+            NatsStore::options().prefix("tls").connect(&by_url).await,
+            OpenErrorKind::Tls,
+            "an authority that is not trusted",
+        );
         let password = server.url().replace("nats://", "tls://app:wrong@");
-        refused(options().connect(&password).await, "a wrong password");
-        refused(options().connect(&server.url().replace("nats", "tls")).await, "no name");
+        refused(options().connect(&password).await, OpenErrorKind::Denied, "a wrong password");
+        refused(options().connect(&server.url().replace("nats", "tls")).await, OpenErrorKind::Denied, "no name");
     }
 }
 
@@ -46,7 +50,11 @@ async fn a_client_certificate_is_presented_when_requested() {
         let options = || NatsStore::options().prefix("tls").root_certificates(folder.file("ca.pem"));
         let shown = options().client_certificate(folder.file("client.pem"), folder.file("client.key"));
         works(&shown.connect(&url).await.expect("a store")).await;
-        refused(options().connect(&url).await, "no certificate");
+        refused(options().connect(&url).await, OpenErrorKind::Tls, "no certificate");
+        let missing = options().client_certificate(folder.file("nobody.pem"), folder.file("client.key"));
+        let error = refused(missing.connect(&url).await, OpenErrorKind::Settings, "no such file");
+        let why = std::error::Error::source(&error).expect("a source").to_string();
+        assert!(why.contains("nobody.pem"), "{why}");
     }
 }
 
@@ -54,8 +62,8 @@ async fn a_client_certificate_is_presented_when_requested() {
 async fn a_server_without_tls_is_refused_when_tls_is_required() {
     for binary in servers() {
         let server = Server::start(&binary);
-        refused(NatsStore::options().require_tls().connect(&server.url()).await, "no TLS");
-        refused(NatsStore::connect(&server.url().replace("nats://", "tls://")).await, "no TLS");
+        refused(NatsStore::options().require_tls().connect(&server.url()).await, OpenErrorKind::Tls, "no TLS");
+        refused(NatsStore::connect(&server.url().replace("nats://", "tls://")).await, OpenErrorKind::Tls, "no TLS");
     }
 }
 
@@ -67,8 +75,10 @@ async fn works(store: &NatsStore) {
 }
 
 #[track_caller]
-fn refused(connected: Result<NatsStore, StoreError>, why: &str) {
-    assert!(matches!(connected, Err(StoreError::Unavailable(_))), "{why}: {connected:?}");
+fn refused(connected: Result<NatsStore, OpenError>, kind: OpenErrorKind, why: &str) -> OpenError {
+    let error = connected.expect_err(why);
+    assert_eq!(error.kind(), &kind, "{why}: {error:?}");
+    error
 }
 
 /// An authority, and certificates that it signed for 127.0.0.1; dropping it removes the folder.

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use tower_events::{
     AnyStore, Channel, Event, Hub, Listen, NatsStore, Retention, Store, StoreError, Subscription,
-    store::{Append, Change, Limit, Outcome, Reason, Start},
+    store::{Append, Change, Limit, OpenErrorKind, Outcome, Reason, Start},
 };
 
 use crate::{
@@ -97,7 +97,8 @@ async fn prefixes_keep_applications_apart() {
         one.append(&of, Append::new([Event::text("x")])).await.expect("an append");
         assert_eq!(texts(&two, &of, Start::Earliest).await.len(), 0);
         for bad in ["", "a.b", "a b", ">", "*", &"x".repeat(33)] {
-            assert!(NatsStore::options().prefix(bad).connect(&server.url()).await.is_err(), "{bad:?}");
+            let refused = NatsStore::options().prefix(bad).connect(&server.url()).await.expect_err("a bad prefix");
+            assert_eq!(refused.kind(), &OpenErrorKind::Settings, "{bad:?}");
         }
     })
     .await;
@@ -109,8 +110,8 @@ async fn a_stream_of_another_application_is_left_alone() {
         let admin = async_nats::connect(server.url()).await.expect("a client");
         let config = r#"{"name": "shop", "subjects": ["orders.>"]}"#;
         admin.request("$JS.API.STREAM.CREATE.shop", config.into()).await.expect("an answer");
-        let refused = NatsStore::options().prefix("shop").connect(&server.url()).await;
-        assert!(matches!(refused, Err(StoreError::Corrupt(_))), "{refused:?}");
+        let refused = NatsStore::options().prefix("shop").connect(&server.url()).await.expect_err("another stream");
+        assert_eq!(refused.kind(), &OpenErrorKind::Foreign, "{refused:?}");
     })
     .await;
 }
@@ -231,14 +232,14 @@ async fn names_passwords_and_tokens_are_taken_from_url_and_options() {
         let inside = server.url().replace("nats://", "nats://app:s3cret@");
         NatsStore::connect(&inside).await.expect("a name in the URL");
         NatsStore::options().user("app", "s3cret").connect(&server.url()).await.expect("a name in the options");
-        let refused = NatsStore::connect(&server.url()).await;
-        assert!(matches!(refused, Err(StoreError::Unavailable(_))), "{refused:?}");
+        let refused = NatsStore::connect(&server.url()).await.expect_err("no name");
+        assert_eq!(refused.kind(), &OpenErrorKind::Denied, "{refused:?}");
         let server = Server::with_config(&binary, Some("authorization { token: \"t0ken\" }".to_owned()));
         NatsStore::options().token("t0ken").connect(&server.url()).await.expect("a token");
         let inside = server.url().replace("nats://", "nats://t0ken@");
         NatsStore::connect(&inside).await.expect("a token in the URL");
-        let refused = NatsStore::options().token("other").connect(&server.url()).await;
-        assert!(matches!(refused, Err(StoreError::Unavailable(_))), "{refused:?}");
+        let refused = NatsStore::options().token("other").connect(&server.url()).await.expect_err("another token");
+        assert_eq!(refused.kind(), &OpenErrorKind::Denied, "{refused:?}");
     }
 }
 
@@ -295,4 +296,23 @@ async fn no_hint_is_lost_or_wrong_while_others_publish() {
         assert_ne!(page.outcome, Outcome::Reset(Reason::Ahead));
     })
     .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_error_of_connecting_says_what_is_wrong_and_whether_to_retry() {
+    let refused = async |url: String| {
+        let error = NatsStore::options().timeout(Duration::from_secs(1)).connect(&url).await.expect_err("no server");
+        let text = format!("{error} {error:?}");
+        assert!(text.starts_with("NATS ") && !text.contains("canary"), "{text}");
+        (error.kind().clone(), error.is_retryable())
+    };
+    let nowhere = format!("nats://app:canary@127.0.0.1:{}", crate::server::free_port());
+    assert_eq!(refused(nowhere).await, (OpenErrorKind::Unreachable, true));
+    assert_eq!(refused("nats://app:canary@[".to_owned()).await, (OpenErrorKind::Settings, false));
+    for binary in servers() {
+        let accounts = "accounts { A: { users: [{ user: app, password: canary }] }, B: { jetstream: enabled } }";
+        let server = Server::with_config(&binary, Some(accounts.to_owned()));
+        let url = server.url().replace("nats://", "nats://app:canary@");
+        assert_eq!(refused(url).await, (OpenErrorKind::Misconfigured, false));
+    }
 }

@@ -1,11 +1,11 @@
 //! Schemas of other versions.
 
-use std::{error::Error, time::Duration};
+use std::time::Duration;
 
 use tower_events::{
     Channel, Cursor, Event, Store, StoreError,
-    store::{Append, Clock, Health, Limit, Outcome, Start, Use},
-    stores::postgres::{ConnectError, PostgresStore},
+    store::{Append, Clock, Health, Limit, OpenErrorKind, Outcome, Start, Use},
+    stores::postgres::PostgresStore,
 };
 
 use super::{
@@ -80,8 +80,8 @@ async fn a_schema_that_only_newer_versions_may_read_is_left_alone() {
     assert!(is_newer(&store.append(&a(), Append::new([Event::text("z")])).await, Use::Write));
     assert_eq!(store.health(), Health::Unavailable);
     let refused = PostgresStore::options().schema(&schema).connect(&server.url()).await.unwrap_err();
-    assert!(matches!(&refused, ConnectError::Server(StoreError::NewerFormat { .. })), "{refused:?}");
-    let said = refused.source().unwrap().to_string();
+    assert!(matches!(refused.kind(), OpenErrorKind::NewerFormat { stored: 9, supported: 3 }), "{refused:?}");
+    let said = refused.to_string();
     assert!(said.contains("format 9") && said.contains("format 3"), "{said}");
 
     // Also when what its statements name no longer exists.

@@ -6,8 +6,8 @@ use std::time::Duration;
 use tower_events::{
     Channel, Cursor, Event, Retention, Store, StoreError,
     cursor::epoch_of,
-    store::{Append, Change, Expect, Health, Limit, Outcome, Reason, Start},
-    stores::postgres::{ConnectError, PostgresStore},
+    store::{Append, Change, Expect, Health, Limit, OpenErrorKind, Outcome, Reason, Start},
+    stores::postgres::PostgresStore,
 };
 
 use super::{
@@ -124,9 +124,9 @@ async fn a_read_only_server_is_not_used() {
     let Some(server) = server::shared() else { return };
     let url = format!("{}?options=-c%20default_transaction_read_only=on", server.url());
     let refused = PostgresStore::connect(&url).await.unwrap_err();
-    assert!(matches!(refused, ConnectError::Server(_)) && refused.is_retryable(), "{refused:?}");
+    assert!(*refused.kind() == OpenErrorKind::Unreachable && refused.is_retryable(), "{refused:?}");
     let nonsense = PostgresStore::connect("postgres://localhost:notaport/").await.unwrap_err();
-    assert!(matches!(nonsense, ConnectError::Options(_)) && !nonsense.is_retryable(), "{nonsense:?}");
+    assert!(*nonsense.kind() == OpenErrorKind::Settings && !nonsense.is_retryable(), "{nonsense:?}");
 }
 
 /// Retention deletes as much as is appended; the record's updates stay in their page; the tables stop growing.
@@ -221,13 +221,13 @@ async fn tls_verifies_and_passwords_are_in_the_url() {
     let by_builder =
         format!("{}?x=1", server.url()).replace("postgres@", "ada:pa%24s%20w%C3%B6rd@").replace("?x=1", "");
     PostgresStore::options().root_certificates(pem).connect(&by_builder).await.unwrap();
-    for wrong in [
-        trusted.replace("ca.pem", "other-ca.pem"),
-        trusted.replace("&sslrootcert=", "&application_name="),
-        trusted.replace("pa%24s", "pass"),
+    for (wrong, kind) in [
+        (trusted.replace("ca.pem", "other-ca.pem"), OpenErrorKind::Tls),
+        (trusted.replace("&sslrootcert=", "&application_name="), OpenErrorKind::Tls),
+        (trusted.replace("pa%24s", "pass"), OpenErrorKind::Denied),
     ] {
         let refused = PostgresStore::options().timeout(Duration::from_secs(2)).connect(&wrong).await;
-        assert!(matches!(refused, Err(ConnectError::Server(_))), "{wrong}");
+        assert_eq!(refused.map(drop).map_err(|error| error.kind().clone()), Err(kind), "{wrong}");
     }
 }
 
@@ -306,4 +306,20 @@ async fn a_read_only_database_is_read_only_until_something_is_written() {
     client.batch_execute(&format!("drop trigger refuse on {schema}.entry")).await.unwrap();
     store.append(&a(), Append::new([Event::text("y")])).await.unwrap();
     assert_eq!(store.health(), Health::Ready);
+}
+
+#[tokio::test]
+async fn an_error_of_connecting_says_what_is_wrong_and_whether_to_retry() {
+    let Some(server) = server::shared() else { return };
+    let refused = async |url: String| {
+        let error = PostgresStore::options().timeout(Duration::from_secs(2)).connect(&url).await.unwrap_err();
+        assert!(error.to_string().starts_with("PostgreSQL "), "{error}");
+        (error.kind().clone(), error.is_retryable())
+    };
+    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let nowhere = format!("postgres://postgres@127.0.0.1:{port}/postgres");
+    assert_eq!(refused(nowhere).await, (OpenErrorKind::Unreachable, true));
+    let elsewhere = format!("postgres://postgres@{}/elsewhere", server.address());
+    assert_eq!(refused(elsewhere).await, (OpenErrorKind::Settings, false));
+    assert_eq!(refused(server.url().replace("postgres@", "nobody@")).await, (OpenErrorKind::Denied, false));
 }

@@ -15,7 +15,7 @@ use tokio::{
 };
 use tower_events::{
     RedisStore, Store,
-    store::{Change, Health, Limit, Start},
+    store::{Change, Health, Limit, OpenErrorKind, Start},
 };
 
 use super::{
@@ -77,7 +77,7 @@ async fn sentinels_lead_to_the_primary_and_to_the_next_one() {
     let store = RedisStore::options().sentinels("main", urls.clone()).connect("redis://by-name/").await.unwrap();
     let before = store.append(&channel("a"), text("before")).await.unwrap();
     let unknown = RedisStore::options().sentinels("other", urls).connect("redis://by-name/").await;
-    assert!(unknown.is_err());
+    assert_eq!(unknown.unwrap_err().kind(), &OpenErrorKind::Settings);
     let fails_over = async || {
         sentinel.try_command("SENTINEL FAILOVER main").await;
         tokio::time::sleep(Duration::from_millis(200)).await;
@@ -150,4 +150,23 @@ async fn a_sentinel_with_an_outdated_primary_does_not_stop_the_next_from_being_a
     let outdated = Sentinel::of(&old).await;
     old.kill();
     finds(&primary, format!("redis://{}", outdated.addr)).await;
+}
+
+#[tokio::test]
+async fn an_error_of_connecting_says_what_is_wrong_and_whether_to_retry() {
+    let server = server!();
+    let refused = async |url: String| {
+        let options = RedisStore::options().timeout(Duration::from_millis(300));
+        let error = options.connect(&url).await.unwrap_err();
+        let text = format!("{error} {error:?}");
+        assert!(text.contains("the Redis server") && !text.contains("canary"), "{text}");
+        (error.kind().clone(), error.is_retryable())
+    };
+    let nowhere = format!("redis://app:canary@127.0.0.1:{}/", free_port());
+    assert_eq!(refused(nowhere).await, (OpenErrorKind::Unreachable, true));
+    assert_eq!(refused(format!("redis://app:canary@{}/", server.addr())).await, (OpenErrorKind::Denied, false));
+    assert_eq!(refused(format!("redis://app:canary@{}/canary", server.addr())).await, (OpenErrorKind::Settings, false));
+    // A key of another application.
+    server.command(&["SET", "{tower-events}:place", "x"]).await;
+    assert_eq!(refused(server.url()).await, (OpenErrorKind::Foreign, false));
 }

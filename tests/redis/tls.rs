@@ -7,7 +7,7 @@ use std::{
 
 use tower_events::{
     Event, RedisStore, Store,
-    store::{Append, Limit, Start},
+    store::{Append, Limit, OpenErrorKind, Start},
 };
 
 use super::{
@@ -60,7 +60,8 @@ impl Drop for Setup {
 #[tokio::test]
 async fn a_server_with_a_trusted_certificate_is_accepted() {
     let Some(setup) = Setup::new("no").await else { return };
-    assert!(RedisStore::connect(&setup.url).await.is_err(), "the authority is not trusted yet");
+    let refused = RedisStore::connect(&setup.url).await.expect_err("the authority is not trusted yet");
+    assert_eq!(refused.kind(), &OpenErrorKind::Tls, "{refused:?}");
     let options = RedisStore::options().root_certificates(setup.read("ca.pem"));
     let store = options.connect(&setup.url).await.expect("a store");
     let appended = store.append(&channel("a"), Append::new([Event::text("x")])).await.expect("an append");

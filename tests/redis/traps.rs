@@ -7,7 +7,7 @@ use std::{
 
 use tower_events::{
     Event, RedisStore, Retention, Store, StoreError,
-    store::{Append, Change, Limit, Outcome, Reason, Start},
+    store::{Append, Change, Limit, OpenErrorKind, Outcome, Reason, Start},
 };
 
 use super::{
@@ -183,9 +183,11 @@ async fn prefixes_keep_applications_apart() {
     one.append(&channel("a"), text("x")).await.unwrap();
     assert!(other.read(&channel("a"), Start::Earliest, Limit::default()).await.unwrap().entries.is_empty());
     for bad in ["", "a b", "{a}", "a'", &"x".repeat(65)] {
-        assert!(store(bad).open(&server.url()).is_err(), "{bad:?}");
+        let refused = store(bad).open(&server.url()).unwrap_err();
+        assert_eq!(refused.kind(), &OpenErrorKind::Settings, "{bad:?}");
     }
-    assert!(RedisStore::connect("http://127.0.0.1/").await.is_err());
+    let refused = RedisStore::connect("http://127.0.0.1/").await.unwrap_err();
+    assert_eq!(refused.kind(), &OpenErrorKind::Settings, "{refused:?}");
 }
 
 /// Keys of a version that remembered them without the fingerprint of their event.

@@ -5,11 +5,12 @@ use std::time::Duration;
 use rusqlite::{Connection, OpenFlags};
 
 use super::{
-    error::{OpenError, OpenErrorKind},
+    error::{from_open_sql, open_error},
     options::Durability,
     paths::Paths,
     schema,
 };
+use crate::store::{OpenError, OpenErrorKind};
 
 /// Opens the database for the writer; creates or upgrades it. The caller holds the lock file.
 pub(super) fn open_writer(
@@ -17,7 +18,7 @@ pub(super) fn open_writer(
     durability: Durability,
     busy_timeout: Duration,
 ) -> Result<Connection, OpenError> {
-    let failed = |error| OpenError::sql(&paths.db, error);
+    let failed = |error| from_open_sql(&paths.db, error);
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let mut connection = Connection::open_with_flags(&paths.db, flags).map_err(failed)?;
     connection.busy_timeout(busy_timeout).map_err(failed)?;
@@ -29,7 +30,7 @@ pub(super) fn open_writer(
     let mode: String = connection.query_row("PRAGMA journal_mode = WAL", [], |row| row.get(0)).map_err(failed)?;
     if !mode.eq_ignore_ascii_case("wal") {
         let why = format!("its journal mode stays {mode}: WAL mode needs shared memory");
-        return Err(OpenError::new(&paths.db, OpenErrorKind::Io, why));
+        return Err(open_error(&paths.db, OpenErrorKind::Io, why));
     }
     set_up_writer(&connection, durability).map_err(failed)?;
     schema::upgrade(&mut connection, version).map_err(failed)?;

@@ -1,106 +1,40 @@
 //! The file store's errors. Driver errors are converted here, and appear outside only as sources.
 
-use std::{error::Error, fmt, io, path::PathBuf, sync::Arc};
+use std::{error::Error, fmt, io, path::Path, sync::Arc};
 
 use rusqlite::{ErrorCode, ffi};
 
-use crate::store::{Source, StoreError};
+use crate::store::{OpenError, OpenErrorKind, Source, StoreError};
 
-/// Why a file could not be opened as a store. `Display` names the file and what to do.
-#[derive(Debug)]
-pub struct OpenError {
-    path: PathBuf,
-    kind: OpenErrorKind,
-    why: Source,
+/// Why a file cannot be opened.
+pub(super) fn open_error(path: &Path, kind: OpenErrorKind, why: impl Into<Source>) -> OpenError {
+    OpenError::new(path.display().to_string(), kind).because(why)
 }
 
-/// The kind of an [`OpenError`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum OpenErrorKind {
-    /// The file belongs to something else.
-    Foreign,
-    /// A newer version of this crate wrote it.
-    Newer,
-    /// The file is damaged.
-    Damaged,
-    /// The file is on a file system that several machines may share, but processes on different machines cannot share
-    /// the memory that a store needs. If all are on one machine, use
-    /// [`FileOptions::any_file_system`](super::FileOptions::any_file_system).
-    NetworkFileSystem,
-    /// The linked version of SQLite can corrupt files that several processes write.
-    UnsafeSqlite,
-    /// Another process held the lock until the timeout.
-    Locked,
-    /// This process was forked from one that had opened an event file.
-    Forked,
-    /// An I/O error.
-    Io,
+/// Converts an error of the system from opening a file.
+pub(super) fn from_open_io(path: &Path, error: io::Error) -> OpenError {
+    let kind = match error.kind() {
+        io::ErrorKind::PermissionDenied => OpenErrorKind::Denied,
+        io::ErrorKind::StorageFull => OpenErrorKind::Full,
+        _ => OpenErrorKind::Io,
+    };
+    open_error(path, kind, error)
 }
 
-impl OpenError {
-    pub(super) fn new(path: impl Into<PathBuf>, kind: OpenErrorKind, why: impl Into<Source>) -> Self {
-        Self { path: path.into(), kind, why: why.into() }
-    }
-
-    pub(super) fn io(path: impl Into<PathBuf>, error: io::Error) -> Self {
-        Self::new(path, OpenErrorKind::Io, error)
-    }
-
-    pub(super) fn sql(path: impl Into<PathBuf>, error: rusqlite::Error) -> Self {
-        let kind = match error.sqlite_error_code() {
-            Some(ErrorCode::NotADatabase) => {
-                return Self::new(path, OpenErrorKind::Foreign, "it is not a database");
-            }
-            Some(ErrorCode::DatabaseCorrupt) => OpenErrorKind::Damaged,
-            Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => OpenErrorKind::Locked,
-            _ => OpenErrorKind::Io,
-        };
-        Self::new(path, kind, error)
-    }
-
-    /// The kind of error.
-    #[must_use]
-    pub fn kind(&self) -> OpenErrorKind {
-        self.kind
-    }
-}
-
-impl fmt::Display for OpenError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let what = match self.kind {
-            OpenErrorKind::Foreign => "is not an event file",
-            OpenErrorKind::Newer => "was written by a newer version; update this program",
-            OpenErrorKind::Damaged => "is damaged; restore it from a backup, or move it away to start empty",
-            OpenErrorKind::NetworkFileSystem => {
-                "is on a file system that other machines may share; put it on a local disk, or set `any_file_system`"
-            }
-            OpenErrorKind::UnsafeSqlite => "cannot be shared safely with this version of SQLite; link a newer one",
-            OpenErrorKind::Locked => "is locked",
-            OpenErrorKind::Forked => "cannot be opened after a fork; open it only after forking, or exec a program",
-            OpenErrorKind::Io => "cannot be opened",
-        };
-        write!(f, "{} {what}", self.path.display())
-    }
-}
-
-impl Error for OpenError {
-    fn source(&self) -> Option<&(dyn Error + 'static)> {
-        Some(self.why.as_ref())
-    }
-}
-
-/// Lets `?` work in a `main` that returns `std::io::Result`. The text includes the source.
-impl From<OpenError> for io::Error {
-    fn from(error: OpenError) -> Self {
-        let kind = match error.kind {
-            OpenErrorKind::Locked => io::ErrorKind::WouldBlock,
-            OpenErrorKind::Io => error.why.downcast_ref().map_or(io::ErrorKind::Other, io::Error::kind),
-            OpenErrorKind::NetworkFileSystem | OpenErrorKind::UnsafeSqlite => io::ErrorKind::Unsupported,
-            _ => io::ErrorKind::InvalidData,
-        };
-        Self::new(kind, format!("{error}: {}", error.why))
-    }
+/// Converts a driver error from opening a file.
+pub(super) fn from_open_sql(path: &Path, error: rusqlite::Error) -> OpenError {
+    let kind = match error.sqlite_error_code() {
+        Some(ErrorCode::NotADatabase) => {
+            let why = "it is not an event file, nor any other database of SQLite";
+            return open_error(path, OpenErrorKind::Foreign, why);
+        }
+        Some(ErrorCode::DatabaseCorrupt) => OpenErrorKind::Corrupt,
+        Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => OpenErrorKind::Locked,
+        Some(ErrorCode::DiskFull) => OpenErrorKind::Full,
+        Some(ErrorCode::PermissionDenied | ErrorCode::ReadOnly) => OpenErrorKind::Denied,
+        _ => OpenErrorKind::Io,
+    };
+    open_error(path, kind, error)
 }
 
 /// A disk that failed to sync once may have dropped what it was given. All clones share the source.

@@ -3,7 +3,8 @@
 
 use std::path::Path;
 
-use super::error::{OpenError, OpenErrorKind};
+use super::error::{from_open_io, open_error};
+use crate::store::{OpenError, OpenErrorKind};
 
 /// Which file systems are allowed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -17,7 +18,7 @@ pub(super) enum FileSystems {
 #[cfg(target_os = "linux")]
 pub(super) fn check(db: &Path, allowed: FileSystems) -> Result<(), OpenError> {
     let at = if db.exists() { db } else { db.parent().unwrap_or(db) };
-    let found = rustix::fs::statfs(at).map_err(|error| OpenError::io(db, error.into()))?;
+    let found = rustix::fs::statfs(at).map_err(|error| from_open_io(db, error.into()))?;
     check_magic(db, found.f_type as u32, allowed)
 }
 
@@ -26,7 +27,7 @@ fn check_magic(db: &Path, magic: u32, allowed: FileSystems) -> Result<(), OpenEr
     match (network_file_system(magic), allowed) {
         (None, _) => Ok(()),
         (Some(name), FileSystems::Local) => {
-            Err(OpenError::new(db, OpenErrorKind::NetworkFileSystem, format!("the file system is {name}")))
+            Err(open_error(db, OpenErrorKind::NetworkFileSystem, format!("the file system is {name}")))
         }
         (Some(name), FileSystems::All) => {
             tracing::warn!(file = %db.display(), "an event file on {name} will be damaged if two machines open it");
@@ -91,7 +92,7 @@ mod tests {
         }
         for (magic, _) in networks {
             let refused = check_magic(Path::new("x"), magic, FileSystems::Local).unwrap_err();
-            assert_eq!(refused.kind(), OpenErrorKind::NetworkFileSystem);
+            assert_eq!(refused.kind(), &OpenErrorKind::NetworkFileSystem);
             assert!(check_magic(Path::new("x"), magic, FileSystems::All).is_ok());
         }
         for local in [0xef53, 0x0102_1994, 0x9123_683e, 0x5846_5342, 0x794c_7630, 0x2fc1_2fc1, 0xf2f5_2010] {

@@ -6,7 +6,7 @@ use super::{
     connection,
     core::Core,
     durability::{self, Acknowledger},
-    error::{OpenError, OpenErrorKind},
+    error::{from_open_io, open_error},
     file_store::FileStore,
     lock::Lock,
     lock_holders,
@@ -19,13 +19,14 @@ use super::{
     writer::Writer,
     writer_threads,
 };
+use crate::store::{OpenError, OpenErrorKind};
 
 impl FileStore {
     /// Opens the file with default options. Creates it, and its parent directories, if missing. Blocks; see
     /// [`FileOptions::open`].
     ///
     /// # Errors
-    /// [`OpenError`].
+    /// As [`FileOptions::open`].
     pub fn open(path: impl AsRef<Path>) -> Result<Self, OpenError> {
         FileOptions::default().open(path)
     }
@@ -41,19 +42,21 @@ impl FileOptions {
     /// the file is, and up to the timeout while another process holds the lock.
     ///
     /// # Errors
-    /// [`OpenError`].
+    /// [`OpenError`], whose [kind](OpenErrorKind) is `Settings` when the path names no file; `Foreign` when the file is not an
+    /// event file; `NewerFormat`; `Corrupt`; `Locked` after the timeout; `NetworkFileSystem`; `Forked`; `Denied`; `Full`;
+    /// `UnsupportedVersion` when the linked SQLite can damage files that several processes write; or `Io`.
     pub fn open(self, path: impl AsRef<Path>) -> Result<FileStore, OpenError> {
         open(path.as_ref(), self)
     }
 }
 
 fn open(path: &Path, options: FileOptions) -> Result<FileStore, OpenError> {
-    let failed = |error| OpenError::io(path, error);
+    let failed = |error| from_open_io(path, error);
     let paths = Paths::prepare(path, options.file_systems)?;
     let mut lock = Lock::open(&paths.lock).map_err(failed)?;
     if !lock.acquire(options.timeout).map_err(failed)? {
         let holder = lock_holders::writers(&[&paths.lock, &paths.db]);
-        return Err(OpenError::new(path, OpenErrorKind::Locked, holder));
+        return Err(open_error(path, OpenErrorKind::Locked, holder));
     }
     let db = connection::open_writer(&paths, options.durability, options.timeout)?;
     let core = Arc::new(Core::new(paths, options).map_err(failed)?);

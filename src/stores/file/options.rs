@@ -63,7 +63,7 @@ impl FileOptions {
     }
 
     /// Sets how long opening and writing wait for a lock that another process holds. After that they fail with
-    /// [`OpenErrorKind::Locked`](super::OpenErrorKind::Locked) or
+    /// [`OpenErrorKind::Locked`](crate::store::OpenErrorKind::Locked) or
     /// [`StoreError::Unavailable`](crate::StoreError::Unavailable), which name that process. Default: 5 s.
     pub fn timeout(self, timeout: Duration) -> Self {
         Self { timeout, ..self }
@@ -72,7 +72,7 @@ impl FileOptions {
     /// Allows file systems that several machines may share: network file systems, shared folders of virtual machines,
     /// and all of FUSE. All processes that open the file **must be on one machine**, else it will be damaged; and the
     /// file system must support locks and shared memory (`flock`, `mmap`). Default: such a file fails with
-    /// [`OpenErrorKind::NetworkFileSystem`](super::OpenErrorKind::NetworkFileSystem).
+    /// [`OpenErrorKind::NetworkFileSystem`](crate::store::OpenErrorKind::NetworkFileSystem).
     pub fn any_file_system(self) -> Self {
         Self { file_systems: FileSystems::All, ..self }
     }

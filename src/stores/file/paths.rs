@@ -8,10 +8,10 @@ use std::{
 };
 
 use super::{
-    error::{OpenError, OpenErrorKind},
+    error::{from_open_io, open_error},
     file_system::{self, FileSystems},
 };
-use crate::store::StoreError;
+use crate::store::{OpenError, OpenErrorKind, StoreError};
 
 /// The paths of a store's files, and the process that opened them.
 #[derive(Debug)]
@@ -31,18 +31,19 @@ pub(super) struct Paths {
 impl Paths {
     /// Creates the parent directories, and resolves links.
     pub(super) fn prepare(path: &Path, allowed: FileSystems) -> Result<Self, OpenError> {
-        check_sqlite(path, rusqlite::version_number())?;
+        check_sqlite(rusqlite::version_number())?;
         let process = std::process::id();
         check_not_forked(path, *FIRST_PROCESS.get_or_init(|| process), process)?;
-        let failed = |error| OpenError::io(path, error);
-        let name = path.file_name().ok_or_else(|| failed(io::ErrorKind::InvalidInput.into()))?;
+        let failed = |error| from_open_io(path, error);
+        let name =
+            path.file_name().ok_or_else(|| open_error(path, OpenErrorKind::Settings, "the path names no file"))?;
         let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
         fs::create_dir_all(parent).map_err(failed)?;
         let parent = parent.canonicalize().map_err(failed)?;
         // The other files are placed next to the file that links lead to, so that all links share them.
         let db = path.canonicalize().unwrap_or_else(|_| parent.join(name));
         if db.is_dir() {
-            return Err(OpenError::new(path, OpenErrorKind::Foreign, "it is a directory"));
+            return Err(open_error(path, OpenErrorKind::Foreign, "it is a directory"));
         }
         file_system::check(&db, allowed)?;
         let with_suffix = |suffix| {
@@ -84,7 +85,7 @@ fn check_not_forked(path: &Path, first: u32, now: u32) -> Result<(), OpenError> 
     if first == now {
         return Ok(());
     }
-    Err(OpenError::new(path, OpenErrorKind::Forked, format!("process {now} was forked from {first}")))
+    Err(open_error(path, OpenErrorKind::Forked, format!("process {now} was forked from {first}")))
 }
 
 /// Device and inode.
@@ -103,14 +104,14 @@ pub(super) fn identity_of(_: &fs::Metadata) -> Option<Identity> {
 
 /// SQLite before 3.51.3 can lose or damage data if two processes write and checkpoint at the same moment, as processes
 /// that share a file store do. <https://sqlite.org/wal.html#walresetbug>
-fn check_sqlite(path: &Path, version: i32) -> Result<(), OpenError> {
+fn check_sqlite(version: i32) -> Result<(), OpenError> {
     // The fix was backported to these.
     let fixed = version >= 3_051_003 || (3_050_007..3_051_000).contains(&version);
     if fixed || (3_044_006..3_045_000).contains(&version) {
         return Ok(());
     }
-    let why = format!("its version number is {version}; 3051003 is needed");
-    Err(OpenError::new(path, OpenErrorKind::UnsafeSqlite, why))
+    let why = format!("its version number is {version}; 3051003 is needed to share a file between processes safely");
+    Err(OpenError::new("SQLite, as linked", OpenErrorKind::UnsupportedVersion).because(why))
 }
 
 #[cfg(test)]
@@ -120,11 +121,11 @@ mod tests {
     #[test]
     fn versions_of_sqlite_that_damage_shared_files_are_refused() {
         for bad in [3_040_001, 3_044_005, 3_045_000, 3_050_006, 3_051_000, 3_051_002] {
-            let error = check_sqlite(Path::new("x"), bad).unwrap_err();
-            assert_eq!(error.kind(), OpenErrorKind::UnsafeSqlite, "{bad}");
+            let error = check_sqlite(bad).unwrap_err();
+            assert_eq!(error.kind(), &OpenErrorKind::UnsupportedVersion, "{bad}");
         }
         for good in [3_044_006, 3_050_007, 3_051_003, 3_053_002, rusqlite::version_number()] {
-            assert!(check_sqlite(Path::new("x"), good).is_ok(), "{good}");
+            assert!(check_sqlite(good).is_ok(), "{good}");
         }
     }
 }

@@ -10,25 +10,25 @@
 use rusqlite::{Connection, OptionalExtension as _};
 
 use super::{
-    error::{OpenError, OpenErrorKind},
+    error::{from_open_sql, open_error},
     format::{self, FORMAT, SUPPORTED},
     paths::Paths,
 };
-use crate::store::resume;
+use crate::store::{OpenError, OpenErrorKind, Source, StoreError, resume};
 
 /// The version of the file's tables, or 0 if the file is empty.
 pub(super) fn version(connection: &Connection, paths: &Paths) -> Result<usize, OpenError> {
-    let failed = |error| OpenError::sql(&paths.db, error);
+    let failed = |error| from_open_sql(&paths.db, error);
     let number = |pragma| connection.query_row(pragma, [], |row| row.get::<_, i32>(0)).map_err(failed);
     let (application, version) = (number("PRAGMA application_id")?, number("PRAGMA user_version")?);
-    let refused = |kind, why: String| Err(OpenError::new(&paths.db, kind, why));
+    let refused = |kind, why: Source| Err(open_error(&paths.db, kind, why));
     if application != APPLICATION {
         let table = connection.query_row("SELECT name FROM sqlite_schema LIMIT 1", [], |row| row.get::<_, String>(0));
         return match table.optional().map_err(failed)? {
             // Created by a process that ended before it created the tables, or by `touch`.
             None if application == 0 && version == 0 => Ok(0),
-            None => refused(OpenErrorKind::Foreign, format!("its application id is {application:#x}")),
-            Some(table) => refused(OpenErrorKind::Foreign, format!("it is a database with a table `{table}`")),
+            None => refused(OpenErrorKind::Foreign, format!("its application id is {application:#x}").into()),
+            Some(table) => refused(OpenErrorKind::Foreign, format!("it is a database with a table `{table}`").into()),
         };
     }
     match usize::try_from(version) {
@@ -38,10 +38,15 @@ pub(super) fn version(connection: &Connection, paths: &Paths) -> Result<usize, O
             // A version that may only read opens it too; its writes are refused later.
             match stored.and_then(|format| format.may_read(SUPPORTED)) {
                 Ok(()) => Ok(newer),
-                Err(error) => refused(OpenErrorKind::Newer, error.to_string()),
+                Err(StoreError::NewerFormat { stored, supported, .. }) => Err(OpenError::new(
+                    paths.db.display().to_string(),
+                    OpenErrorKind::NewerFormat { stored, supported },
+                )),
+                Err(StoreError::Corrupt(source)) => refused(OpenErrorKind::Corrupt, source),
+                Err(error) => refused(OpenErrorKind::Io, error.into()),
             }
         }
-        _ => refused(OpenErrorKind::Damaged, format!("its version is {version}")),
+        _ => refused(OpenErrorKind::Corrupt, format!("its version is {version}").into()),
     }
 }
 

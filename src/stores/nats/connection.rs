@@ -2,6 +2,7 @@
 
 use std::{
     future::{pending, poll_fn},
+    io,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -16,10 +17,10 @@ use tokio::{sync::watch, time::timeout};
 
 use super::{
     connection_settings::{ConnectionSettings, add_signing_keys, options},
-    error::{CallError, unavailable},
+    error::{CallError, from_open_call, open_error},
     permissions::{self, Denials},
 };
-use crate::store::StoreError;
+use crate::store::{OpenError, OpenErrorKind, StoreError};
 
 /// Whether there is a connection, and how often that changed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -45,13 +46,13 @@ impl Connection {
         servers: &str,
         settings: ConnectionSettings,
         request_timeout: Duration,
-    ) -> Result<Self, StoreError> {
+    ) -> Result<Self, OpenError> {
         let (changed, state) = watch::channel(State { connected: true, changes: 0 });
         let mut settings = settings;
         let servers: Vec<_> = servers.split(',').map(|server| settings.take_from(server.trim())).collect();
-        let options_with_keys = add_signing_keys(ConnectOptions::new(), &settings)
-            .await
-            .map_err(|error| StoreError::Unavailable(error.into()))?;
+        let invalid = |error: io::Error| open_error(OpenErrorKind::Settings, error);
+        settings.check_files().await.map_err(invalid)?;
+        let options_with_keys = add_signing_keys(ConnectOptions::new(), &settings).await.map_err(invalid)?;
         let api = settings.domain.as_ref().map_or("$JS.API".into(), |domain| format!("$JS.{domain}.API")).into();
         let (refused, denied) = watch::channel(Denials::new(settings.inbox.as_deref().unwrap_or("_INBOX")));
         let options = options(options_with_keys, settings, request_timeout).event_callback(move |event| {
@@ -60,8 +61,8 @@ impl Connection {
         });
         match timeout(request_timeout, options.connect(servers)).await {
             Ok(Ok(client)) => Ok(Self { client, state, denied, api, round_trip: Arc::default() }),
-            Ok(Err(error)) => Err(StoreError::Unavailable(Box::new(error))),
-            Err(_) => Err(unavailable("NATS did not accept the connection in time")),
+            Ok(Err(error)) => Err(from_open_call(StoreError::Unavailable(Box::new(error)))),
+            Err(_) => Err(open_error(OpenErrorKind::Unreachable, "NATS did not accept the connection in time")),
         }
     }
 

@@ -1,6 +1,10 @@
 //! The settings of a connection (credentials, certificates and subjects) and how the driver gets them.
 
-use std::{fmt, io, path::PathBuf, time::Duration};
+use std::{
+    fmt, io,
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use async_nats::ConnectOptions;
 
@@ -38,6 +42,22 @@ impl ConnectionSettings {
         }
         format!("{scheme}://{server}")
     }
+
+    /// Reads the files of certificates once, because the errors of the driver do not name them.
+    pub(super) async fn check_files(&self) -> io::Result<()> {
+        let own = self.client_certificate.iter().flat_map(|(certificate, key)| [certificate, key]);
+        for file in self.roots.iter().chain(own).cloned() {
+            let opened =
+                tokio::task::spawn_blocking(move || std::fs::File::open(&file).map_err(|why| named(&file, why)));
+            opened.await??;
+        }
+        Ok(())
+    }
+}
+
+/// An error that begins with the name of the file.
+fn named(file: &Path, error: io::Error) -> io::Error {
+    io::Error::new(error.kind(), format!("{}: {error}", file.display()))
 }
 
 /// Shows no secrets.
@@ -89,8 +109,7 @@ pub(super) async fn add_signing_keys(
         options = options.nkey(seed.clone());
     }
     if let Some(file) = &settings.credentials {
-        let named = |error: io::Error| io::Error::new(error.kind(), format!("{}: {error}", file.display()));
-        options = options.credentials_file(file).await.map_err(named)?;
+        options = options.credentials_file(file).await.map_err(|error| named(file, error))?;
     }
     Ok(options)
 }

@@ -1,9 +1,14 @@
-//! How a request fails, classified by whether it had an effect, and the [`StoreError`] that it becomes. Knows no
-//! channel.
+//! How a request fails, classified by whether it had an effect, and the [`StoreError`] or [`OpenError`] that it becomes.
+//! Knows no channel.
 
-use std::fmt;
+use std::{error::Error, fmt};
 
-use crate::store::{StoreError, Use};
+use async_nats::{ConnectError, ConnectErrorKind};
+
+use crate::{
+    store::{OpenError, OpenErrorKind, Source, StoreError, Use},
+    stores::causes::causes,
+};
 
 /// How a request failed.
 #[derive(Debug)]
@@ -53,6 +58,11 @@ impl ApiError {
         matches!(self.err_code, 10_023 | 10_028 | 10_047) || words.iter().any(|words| self.description.contains(words))
     }
 
+    /// JetStream is not enabled, on the server or for the account.
+    fn is_disabled(&self) -> bool {
+        matches!(self.err_code, 10_039 | 10_076)
+    }
+
     pub(super) fn is_too_large(&self) -> bool {
         self.err_code == 10_054
     }
@@ -86,7 +96,72 @@ impl fmt::Display for CallError {
     }
 }
 
-impl std::error::Error for CallError {}
+impl Error for CallError {}
+
+/// Why a server or a stream that was found cannot be used.
+#[derive(Debug)]
+enum Unusable {
+    /// The stream was not created by this crate, as this part of its configuration shows.
+    Foreign(&'static str),
+    /// The server is too old.
+    UnsupportedServer(&'static str),
+}
+
+impl fmt::Display for Unusable {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Foreign(what) => write!(f, "the stream belongs to another application, as {what} shows"),
+            Self::UnsupportedServer(why) => f.write_str(why),
+        }
+    }
+}
+
+impl Error for Unusable {}
+
+/// The error for a stream that this crate did not create, as this part of its configuration shows.
+pub(super) fn foreign(what: &'static str) -> StoreError {
+    StoreError::Corrupt(Box::new(Unusable::Foreign(what)))
+}
+
+/// The error for a server that is too old for an option.
+pub(super) fn unsupported_server(why: &'static str) -> StoreError {
+    StoreError::Unavailable(Box::new(Unusable::UnsupportedServer(why)))
+}
+
+/// Why a store cannot be opened.
+pub(super) fn open_error(kind: OpenErrorKind, why: impl Into<Source>) -> OpenError {
+    OpenError::new(SERVER, kind).because(why)
+}
+
+/// Converts the error of a connection or a request that opening needs.
+pub(super) fn from_open_call(error: StoreError) -> OpenError {
+    OpenError::from_call(SERVER, error, open_error_kind)
+}
+
+/// What is opened, as errors name it. Not the URLs: they may hold passwords.
+const SERVER: &str = "NATS";
+
+fn open_error_kind(source: &(dyn Error + 'static)) -> Option<OpenErrorKind> {
+    if let Some(error) = source.downcast_ref::<ConnectError>() {
+        return match error.kind() {
+            ConnectErrorKind::ServerParse => Some(OpenErrorKind::Settings),
+            ConnectErrorKind::Authentication | ConnectErrorKind::AuthorizationViolation => Some(OpenErrorKind::Denied),
+            ConnectErrorKind::Tls => Some(OpenErrorKind::Tls),
+            _ => causes(error).any(|cause| cause.is::<async_nats::rustls::Error>()).then_some(OpenErrorKind::Tls),
+        };
+    }
+    if let Some(error) = source.downcast_ref::<Unusable>() {
+        return Some(match error {
+            Unusable::Foreign(_) => OpenErrorKind::Foreign,
+            Unusable::UnsupportedServer(_) => OpenErrorKind::UnsupportedVersion,
+        });
+    }
+    match source.downcast_ref()? {
+        CallError::PermissionDenied(_) => Some(OpenErrorKind::Denied),
+        CallError::Refused(api_error) if api_error.is_disabled() => Some(OpenErrorKind::Misconfigured),
+        _ => None,
+    }
+}
 
 pub(super) fn corrupt(what: &'static str) -> StoreError {
     StoreError::Corrupt(Box::new(CallError::Malformed(what)))

@@ -10,7 +10,7 @@ use super::{
     observed_health::ObservedHealth, page_ends::PageEnds, queue::Queues, server_clock::ServerClock, settings::Settings,
     shared::Inner, turns::Turns,
 };
-use crate::store::StoreError;
+use crate::store::OpenError;
 
 impl Inner {
     pub(super) async fn open(
@@ -18,7 +18,7 @@ impl Inner {
         connection_settings: ConnectionSettings,
         settings: Settings,
         clock: ServerClock,
-    ) -> Result<Arc<Self>, StoreError> {
+    ) -> Result<Arc<Self>, OpenError> {
         let connection = Connection::connect(servers, connection_settings, settings.timeout).await?;
         let inner = Arc::new(Self {
             connection,

@@ -3,9 +3,9 @@
 use std::{path::PathBuf, time::Duration};
 
 use super::{
-    connection_settings::ConnectionSettings, error::unavailable, server_clock::ServerClock, settings::Settings,
+    connection_settings::ConnectionSettings, error::open_error, server_clock::ServerClock, settings::Settings,
 };
-use crate::store::{Clock, Keep, Retention, StoreError};
+use crate::store::{Clock, Keep, OpenError, OpenErrorKind, Retention};
 
 /// How to open a [`NatsStore`](super::NatsStore). See the [module docs](super).
 #[derive(Clone, Debug)]
@@ -58,9 +58,10 @@ impl NatsOptions {
         Self { memory: true, ..self }
     }
 
-    /// Sets the most bytes of a newly created stream; beyond that, appends fail with [`StoreError::Full`]. Needs server
-    /// 2.11 or newer: 2.9 deletes the oldest message when the limit falls within a message's overhead, which breaks the
-    /// retention; limit the storage of the account or of the server instead. Default: the limits of these.
+    /// Sets the most bytes of a newly created stream; beyond that, appends fail with
+    /// [`StoreError::Full`](crate::StoreError::Full). Needs server 2.11 or newer: 2.9 deletes the oldest message when the
+    /// limit falls within a message's overhead, which breaks the retention; limit the storage of the account or of the
+    /// server instead. Default: the limits of these.
     pub fn max_bytes(self, bytes: u64) -> Self {
         Self { max_bytes: Some(bytes), ..self }
     }
@@ -132,16 +133,17 @@ impl NatsOptions {
     }
 
     /// What to connect with.
-    pub(super) fn into_parts(self) -> Result<(ConnectionSettings, Settings, ServerClock), StoreError> {
+    pub(super) fn into_parts(self) -> Result<(ConnectionSettings, Settings, ServerClock), OpenError> {
+        let invalid = |why: &str| Err(open_error(OpenErrorKind::Settings, why));
         let is_allowed = |c: char| c.is_ascii_alphanumeric() || c == '_' || c == '-';
         if !(1..=32).contains(&self.prefix.len()) || !self.prefix.chars().all(is_allowed) {
-            return Err(unavailable("a prefix is 1 to 32 characters of A-Z a-z 0-9 _ -"));
+            return invalid("a prefix is 1 to 32 characters of A-Z a-z 0-9 _ -");
         }
         if !self.connection.inbox.as_deref().is_none_or(|inbox| inbox.split('.').all(is_token)) {
-            return Err(unavailable("an inbox prefix is tokens without white space, `*` and `>`"));
+            return invalid("an inbox prefix is tokens without white space, `*` and `>`");
         }
         if !self.connection.domain.as_deref().is_none_or(|domain| is_token(domain) && !domain.contains('.')) {
-            return Err(unavailable("a domain is one token without white space, `*` and `>`"));
+            return invalid("a domain is one token without white space, `*` and `>`");
         }
         let settings = Settings {
             prefix: self.prefix,

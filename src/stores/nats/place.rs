@@ -7,7 +7,7 @@ use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use super::{
     api::{ReadFrom, Selector, Stream, call, expect_last, info, publish},
     connection::Connection,
-    error::{CallError, corrupt, unavailable},
+    error::{CallError, corrupt, foreign, unavailable, unsupported_server},
     identity::{Identity, NEWEST_FORMAT},
     response::StreamInfo,
     settings::Settings,
@@ -51,7 +51,7 @@ impl Place {
                 continue;
             }
             if settings.max_bytes.is_some() && !connection.is_at_least(2, 11) {
-                return Err(unavailable("max_bytes needs server 2.11 or newer"));
+                return Err(unsupported_server("the option `max_bytes` needs server 2.11 or newer"));
             }
             let nonce = format!("{:016x}", crate::store::resume::fresh_epoch());
             let request = settings.stream(&format!("{}.{nonce}", settings.prefix));
@@ -76,13 +76,13 @@ impl Place {
     }
 
     async fn of(connection: &Connection, settings: &Settings, info: StreamInfo) -> Result<Self, StoreError> {
-        let [subject] = info.config.subjects.as_slice() else { return Err(corrupt("the stream's subjects")) };
-        let root = subject.strip_suffix(".>").ok_or_else(|| corrupt("the stream's subject"))?;
+        let [subject] = info.config.subjects.as_slice() else { return Err(foreign("the number of its subjects")) };
+        let root = subject.strip_suffix(".>").ok_or_else(|| foreign("its subject"))?;
         let nonce = root.strip_prefix(&format!("{}.", settings.prefix)).filter(|nonce| !nonce.contains('.'));
         let nonce = nonce.and_then(|nonce| u64::from_str_radix(nonce, 16).ok());
-        nonce.ok_or_else(|| corrupt("the stream's subject"))?;
+        nonce.ok_or_else(|| foreign("its subject"))?;
         if !info.config.allow_direct || !info.config.allow_rollup_hdrs || info.config.deny_purge {
-            return Err(corrupt("a stream without direct get, rollup or purge"));
+            return Err(foreign("the lack of direct get, rollup or purge"));
         }
         let mut place = Self {
             stream: Stream { name: settings.prefix.clone(), batches: connection.is_at_least(2, 11) },

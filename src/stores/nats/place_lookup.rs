@@ -4,21 +4,28 @@ use std::sync::Arc;
 
 use tokio::time::{Duration, Instant};
 
-use super::{current_place::Found, error::unavailable, place::Place, shared::Inner, sync::lock};
-use crate::store::StoreError;
+use super::{
+    current_place::Found,
+    error::{from_open_call, open_error},
+    place::Place,
+    shared::Inner,
+    sync::lock,
+};
+use crate::store::{OpenError, OpenErrorKind, StoreError};
 
 impl Inner {
     /// Finds the stream for the first time, and announces this node's settings; refuses a stream that would lose what
     /// must be kept.
-    pub(super) async fn open_place(&self) -> Result<(), StoreError> {
-        let place = self.place().await?;
-        match &place.limits {
-            None => self.current_keep(&place).await.map(drop),
-            Some(limits) => Err(unavailable(&format!(
+    pub(super) async fn open_place(&self) -> Result<(), OpenError> {
+        let place = self.place().await.map_err(from_open_call)?;
+        if let Some(limits) = &place.limits {
+            let why = format!(
                 "the stream {} has limits that would delete what must be kept ({limits}): remove them",
                 self.settings.prefix
-            ))),
+            );
+            return Err(open_error(OpenErrorKind::Misconfigured, why));
         }
+        self.current_keep(&place).await.map(drop).map_err(from_open_call)
     }
 
     /// The place; looked up again when the connection has changed or the place was invalidated.

@@ -1,45 +1,38 @@
-//! How a call fails, classified by whether it had an effect, and the [`StoreError`] that it becomes.
+//! How a call fails, classified by whether it had an effect, and the [`StoreError`] or [`OpenError`] that it becomes.
 
 use std::{error::Error, fmt};
 
 use tokio_postgres::error::{DbError, Severity, SqlState};
 
 use super::format::VERSION;
-use crate::store::{Health, Source, StoreError, Use};
+use crate::{
+    store::{Health, OpenError, OpenErrorKind, Source, StoreError, Use},
+    stores::causes::causes,
+};
 
-/// Why a store could not be opened.
-#[derive(Debug)]
-#[non_exhaustive]
-pub enum ConnectError {
-    /// The URL or the options are invalid.
-    Options(Source),
-    /// The server cannot be reached, or refused.
-    Server(StoreError),
+/// Invalid settings.
+pub(super) fn invalid_settings(why: Source) -> OpenError {
+    OpenError::new(SERVER, OpenErrorKind::Settings).because(why)
 }
 
-impl ConnectError {
-    /// Whether connecting may succeed later without further action.
-    #[must_use]
-    pub fn is_retryable(&self) -> bool {
-        matches!(self, Self::Server(error) if error.is_retryable())
-    }
+/// Converts the error of a call that opening needs.
+pub(super) fn from_open_call(error: StoreError) -> OpenError {
+    OpenError::from_call(SERVER, error, open_error_kind)
 }
 
-impl fmt::Display for ConnectError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Options(_) => f.write_str("the options of the PostgreSQL store are invalid"),
-            Self::Server(_) => f.write_str("cannot reach PostgreSQL"),
+/// What is opened, as errors name it. Not the URL: it may hold a password.
+const SERVER: &str = "PostgreSQL";
+
+fn open_error_kind(source: &(dyn Error + 'static)) -> Option<OpenErrorKind> {
+    let code = causes(source).find_map(|cause| cause.downcast_ref::<tokio_postgres::Error>()?.code());
+    match code {
+        // Class 28: invalid authorization, such as a wrong password or a missing client certificate.
+        Some(code) if code.code().starts_with("28") || *code == SqlState::INSUFFICIENT_PRIVILEGE => {
+            Some(OpenErrorKind::Denied)
         }
-    }
-}
-
-impl Error for ConnectError {
-    fn source(&self) -> Option<&(dyn Error + 'static)> {
-        match self {
-            Self::Options(source) => Some(source.as_ref()),
-            Self::Server(error) => error.source().or(Some(error)),
-        }
+        // There is no such database.
+        Some(code) if *code == SqlState::INVALID_CATALOG_NAME => Some(OpenErrorKind::Settings),
+        _ => causes(source).any(|cause| cause.is::<rustls::Error>()).then_some(OpenErrorKind::Tls),
     }
 }
 

@@ -24,6 +24,7 @@ use super::{
     primary::{self, PrimaryTerm},
     script::Scripts,
 };
+use crate::store::Source;
 
 /// A connection that reopens itself.
 pub(super) struct Connection {
@@ -192,9 +193,16 @@ impl Connection {
     /// The connection, opened if necessary. While attempts fail they are spaced out, and callers wait until their
     /// deadline.
     async fn live_connection(&self, deadline: Instant) -> Result<LiveConnection, CallError> {
-        let timed_out = |_| CallError::NotSent(Box::new(TimedOut(self.connector.attempt_timeout)));
+        // Why the last attempt failed says more than that no later one ended in time.
+        let mut last = None;
+        let timed_out = |last: Option<Arc<RedisError>>| {
+            let timeout = TimedOut(self.connector.attempt_timeout);
+            CallError::NotSent(last.map_or_else(|| Source::from(timeout), Source::from))
+        };
         loop {
-            let mut state = timeout_at(deadline, Arc::clone(&self.state).lock_owned()).await.map_err(timed_out)?;
+            let Ok(mut state) = timeout_at(deadline, Arc::clone(&self.state).lock_owned()).await else {
+                return Err(timed_out(last));
+            };
             let term = self.connector.primary.current();
             let is_usable = |live: &&LiveConnection| live.term == term && !live.dead.load(Ordering::Relaxed);
             if let Some(live) = state.current.as_ref().filter(is_usable) {
@@ -202,6 +210,9 @@ impl Connection {
             }
             state.current = None;
             let next = state.failed.as_ref().map(|(_, next, error)| (*next, Arc::clone(error)));
+            if let Some((_, error)) = &next {
+                last = Some(Arc::clone(error));
+            }
             match next.filter(|(next, _)| *next > Instant::now()) {
                 Some((next, error)) if next >= deadline => return Err(CallError::NotSent(Box::new(error))),
                 Some((next, _)) => {
@@ -212,7 +223,9 @@ impl Connection {
                     // In a task of its own: an attempt may outlast the deadline of the caller that needed it first.
                     let connector = Arc::clone(&self.connector);
                     let attempt = tokio::spawn(async move { connector.attempt(&mut state).await });
-                    _ = timeout_at(deadline, attempt).await.map_err(timed_out)?;
+                    if timeout_at(deadline, attempt).await.is_err() {
+                        return Err(timed_out(last));
+                    }
                 }
             }
         }

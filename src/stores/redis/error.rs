@@ -1,59 +1,52 @@
-//! How a call fails, classified by whether it had an effect, and the [`StoreError`] that it becomes. Pure.
+//! How a call fails, classified by whether it had an effect, and the [`StoreError`] or [`OpenError`] that it becomes. Pure.
 
-use std::{error::Error, fmt, time::Duration};
+use std::{error::Error, fmt, sync::Arc, time::Duration};
 
-use redis::{RedisError, ServerErrorKind};
+use redis::{ErrorKind, RedisError, ServerErrorKind};
 
 use super::primary;
-use crate::store::{Source, StoreError};
+use crate::store::{OpenError, OpenErrorKind, Source, StoreError};
+#[cfg(feature = "redis-tls")]
+use crate::stores::causes::causes;
 
-/// Why a [`RedisStore`](super::RedisStore) could not be set up.
-#[derive(Debug)]
-#[non_exhaustive]
-pub enum ConnectError {
-    /// The URL is not that of a Redis server or needs a disabled feature (`rediss://`: `redis-tls`), or a certificate
-    /// cannot be read.
-    Url(Source),
-    /// The prefix is empty, too long, or has characters other than `[A-Za-z0-9._:-]`.
-    Prefix,
-    /// The server did not answer, refused, or is a replica.
-    Unreachable(Source),
-    /// The server belongs to a cluster, and the keys of this prefix are on another server: connect to that one.
-    Moved {
-        /// Host and port, as the server reported them.
-        to: String,
-    },
-    /// The server is older than 7.0.
-    Version {
-        /// The server's version.
-        found: String,
-    },
-    /// What is stored has a format that this version of the library may not read
-    /// ([`NewerFormat`](StoreError::NewerFormat)) or cannot parse.
-    Format(StoreError),
+/// Why a store cannot be opened.
+pub(super) fn open_error(kind: OpenErrorKind, why: impl Into<Source>) -> OpenError {
+    OpenError::new(SERVER, kind).because(why)
 }
 
-impl fmt::Display for ConnectError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Url(_) => f.write_str("not the URL of a Redis server"),
-            Self::Prefix => f.write_str("the prefix must have 1 to 64 characters of A-Z, a-z, 0-9 and ._:-"),
-            Self::Unreachable(_) => f.write_str("cannot reach the Redis server"),
-            Self::Moved { to } => write!(f, "another server of the cluster has the keys of this prefix: {to}"),
-            Self::Version { found } => write!(f, "the Redis server has version {found}; 7.0 or newer is required"),
-            Self::Format(error) => error.fmt(f),
+/// Converts the error of a call that opening needs.
+pub(super) fn from_open_call(error: StoreError) -> OpenError {
+    OpenError::from_call(SERVER, error, open_error_kind)
+}
+
+/// What is opened, as errors name it. Not the URL: it may hold a password.
+const SERVER: &str = "the Redis server";
+
+fn open_error_kind(source: &(dyn Error + 'static)) -> Option<OpenErrorKind> {
+    let shared = source.downcast_ref::<Arc<RedisError>>().map(|error| &**error);
+    let error = source.downcast_ref::<RedisError>().or(shared)?;
+    if let Some((to, _)) = error.redirect_node() {
+        return Some(OpenErrorKind::Moved { to: to.to_owned() });
+    }
+    match (error.kind(), error.code()) {
+        (ErrorKind::AuthenticationFailed, _) | (_, Some("NOAUTH" | "WRONGPASS" | "NOPERM")) => {
+            Some(OpenErrorKind::Denied)
         }
+        (ErrorKind::InvalidClientConfig, _) => Some(OpenErrorKind::Settings),
+        // The key of the place holds another type of value.
+        (_, Some("WRONGTYPE")) => Some(OpenErrorKind::Foreign),
+        _ => is_tls_error(error).then_some(OpenErrorKind::Tls),
     }
 }
 
-impl Error for ConnectError {
-    fn source(&self) -> Option<&(dyn Error + 'static)> {
-        match self {
-            Self::Url(source) | Self::Unreachable(source) => Some(source.as_ref()),
-            Self::Format(error) => error.source(),
-            Self::Prefix | Self::Moved { .. } | Self::Version { .. } => None,
-        }
-    }
+#[cfg(feature = "redis-tls")]
+fn is_tls_error(error: &RedisError) -> bool {
+    causes(error).any(|cause| cause.is::<rustls::Error>())
+}
+
+#[cfg(not(feature = "redis-tls"))]
+fn is_tls_error(_: &RedisError) -> bool {
+    false
 }
 
 /// How a call failed.
@@ -104,22 +97,6 @@ impl CallError {
             (_, "OOM" | "MISCONF") => StoreError::Full(why.into()),
             (_, "CORRUPT" | "WRONGTYPE") => StoreError::Corrupt(why.into()),
             _ => StoreError::Unavailable(why.into()),
-        }
-    }
-
-    /// The error of connecting.
-    pub(super) fn into_source(self) -> Source {
-        match self {
-            Self::NotSent(source) | Self::NoResponse(source) => source,
-            Self::Refused(error) => Box::new(error),
-        }
-    }
-
-    /// Which server of the cluster has the keys, when this one does not.
-    pub(super) fn moved_to(&self) -> Option<String> {
-        match self {
-            Self::Refused(error) => error.redirect_node().map(|(to, _)| to.to_owned()),
-            Self::NotSent(_) | Self::NoResponse(_) => None,
         }
     }
 

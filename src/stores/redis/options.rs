@@ -4,10 +4,10 @@ use std::{future::Future, time::Duration};
 
 use super::{
     endpoint::{ConnectionSettings, Endpoint, Password},
-    error::ConnectError,
+    error::open_error,
     settings::Settings,
 };
-use crate::store::{Clock, Retention, Source};
+use crate::store::{Clock, OpenError, OpenErrorKind, Retention, Source};
 
 /// How to open a [`RedisStore`](super::RedisStore). See the [module docs](super).
 #[derive(Clone, Debug, Default)]
@@ -102,14 +102,15 @@ impl RedisOptions {
     }
 
     /// What to connect to `url` with.
-    pub(super) fn into_parts(self, url: &str) -> Result<(Endpoint, Settings), ConnectError> {
+    pub(super) fn into_parts(self, url: &str) -> Result<(Endpoint, Settings), OpenError> {
         let name = &self.settings.name;
         let is_allowed = |b: u8| b.is_ascii_alphanumeric() || b"._:-".contains(&b);
         if !(1..=64).contains(&name.len()) || !name.bytes().all(is_allowed) {
-            return Err(ConnectError::Prefix);
+            let why = "the prefix must have 1 to 64 characters of A-Z, a-z, 0-9 and ._:-";
+            return Err(open_error(OpenErrorKind::Settings, why));
         }
         let endpoint = Endpoint::new(url, self.connection, self.settings.timeout)
-            .map_err(|error| ConnectError::Url(error.into()))?;
+            .map_err(|error| open_error(OpenErrorKind::Settings, error))?;
         Ok((endpoint, self.settings))
     }
 

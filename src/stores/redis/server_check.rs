@@ -2,13 +2,18 @@
 
 use redis::Value;
 
-use super::{error::ConnectError, place::place_of, shared::Shared};
+use super::{
+    error::{CallError, from_open_call, open_error},
+    place::place_of,
+    shared::Shared,
+};
+use crate::store::{OpenError, OpenErrorKind};
 
 impl Shared {
     /// Checks the server once: its version, and whether it is configured to keep data.
-    pub(super) async fn check(&self) -> Result<(), ConnectError> {
+    pub(super) async fn check(&self) -> Result<(), OpenError> {
         let info = self.reads.send(&redis::cmd("INFO"), self.deadline()).await;
-        let info = match info.map_err(|error| ConnectError::Unreachable(error.into_source()))? {
+        let info = match info.map_err(|error| from_open_call(error.into_read_error()))? {
             Value::VerbatimString { text, .. } | Value::SimpleString(text) => text,
             Value::BulkString(text) => String::from_utf8_lossy(&text).into_owned(),
             _ => String::new(),
@@ -18,7 +23,8 @@ impl Shared {
         };
         let found = field("redis_version");
         if found.split('.').next().and_then(|major| major.parse::<u32>().ok()).is_some_and(|major| major < 7) {
-            return Err(ConnectError::Version { found });
+            let why = format!("its version is {found}; 7.0 or newer is required");
+            return Err(open_error(OpenErrorKind::UnsupportedVersion, why));
         }
         let policy = field("maxmemory_policy");
         if policy != "noeviction" {
@@ -28,11 +34,7 @@ impl Shared {
             tracing::info!("the Redis server keeps no append-only file; events are lost when it stops");
         }
         // A server in a cluster answers the command above, but no command about keys that another server has.
-        match self.reads.send(&self.scripts.place(), self.deadline()).await {
-            Ok(stored) => place_of(stored).map(drop).map_err(ConnectError::Format),
-            Err(error) => Err(error
-                .moved_to()
-                .map_or_else(|| ConnectError::Unreachable(error.into_source()), |to| ConnectError::Moved { to })),
-        }
+        let stored = self.reads.send(&self.scripts.place(), self.deadline()).await;
+        stored.map_err(CallError::into_read_error).and_then(place_of).map(drop).map_err(from_open_call)
     }
 }
