@@ -39,7 +39,7 @@
 //!         response.headers_mut().insert(SERVER, HeaderValue::from_static("events"));
 //!         response
 //!     })
-//!     .service(EventService::new(hub.clone(), Channel::new("news")?));
+//!     .service(EventService::fixed(hub.clone(), Channel::new("news")?));
 //! let layer = EventsLayer::new(hub).route("/events", events);
 //! # drop(layer);
 //! # Ok::<(), tower_events::InvalidChannel>(())

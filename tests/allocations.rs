@@ -153,7 +153,7 @@ fn foreign<B>(_: Request<B>) -> std::future::Ready<Result<Response<Full<Bytes>>,
 fn the_layer_allocates_nothing_for_our_services_but_a_box_for_a_requests_body() {
     let hub = Hub::new(MemoryStore::default());
     let (events, publish) =
-        (EventService::new(hub.clone(), channel()), PublishService::new(hub.clone(), Channels::from_query));
+        (EventService::fixed(hub.clone(), channel()), PublishService::new(hub.clone(), Channels::from_query));
     // `OPTIONS` is answered without the store.
     let request = |path: &str| Request::options(path).body(Full::<Bytes>::default()).unwrap();
     let with_body = || Request::options("/publish").body(Full::from("x")).unwrap();

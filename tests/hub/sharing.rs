@@ -67,9 +67,9 @@ async fn a_reader_that_resumes_where_another_did_costs_no_read() {
 #[tokio::test(start_paused = true)]
 async fn a_reader_does_not_wait_for_a_page_that_ends_before_its_position() {
     let inner = MemoryStore::default();
-    let written =
-        inner.append(&channel("a"), Append::new(events((0..100).map(|n| format!("{n} {}", "x".repeat(1000))))));
-    let positions: Vec<_> = written.await.unwrap().entries.into_iter().map(|entry| entry.cursor).collect();
+    let written = Append::new(events((0..100).map(|n| format!("{n} {}", "x".repeat(1000)))));
+    let entries = inner.append(&channel("a"), written).await.unwrap().entries;
+    let positions: Vec<_> = entries.iter().map(|entry| entry.cursor).collect();
     let (store, faults) = FaultStore::new(inner);
     // A page has room for 1 000 entries by number, and for about four by size.
     let hub = Hub::with_options(store, HubOptions::default().page(Limit::new(1000, 4500)));

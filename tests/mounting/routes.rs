@@ -61,7 +61,7 @@ async fn an_axum_router_is_mounted_at_a_path() {
 #[tokio::test]
 async fn a_mounted_publish_knows_how_long_a_body_is_before_it_is_sent() {
     let hub = hub();
-    let publish = PublishService::new(hub.clone(), channel("a")).max_body(10);
+    let publish = PublishService::fixed(hub.clone(), channel("a")).max_body(10);
     let layer = EventsLayer::new(hub).route("/publish", publish);
     let server = serve(ServiceBuilder::new().layer(layer).service(service_fn(home))).await;
     let mut client = server.http1().await;
@@ -135,7 +135,7 @@ async fn the_hub_is_found_whether_or_not_it_keeps_its_stores_type() {
 #[tokio::test]
 async fn a_handler_that_does_not_know_the_stores_type_shares_the_hub_with_the_mounted_services() {
     let hub = Hub::typed(MemoryStore::default());
-    let service = EventService::new(hub.clone(), Channel::new("a").unwrap());
+    let service = EventService::fixed(hub.clone(), Channel::new("a").unwrap());
     let handle = |request: http::Request<hyper::body::Incoming>| async move {
         let hub = request.extensions().get::<Hub>().unwrap();
         match request.uri().path() {
