@@ -197,7 +197,9 @@ impl fmt::Display for BadParameter {
 
 /// The resolver that the clones of a service share.
 #[derive(Clone)]
-pub(crate) struct SharedResolver(Arc<dyn Fn(&Parts) -> Result<Channels, Rejection> + Send + Sync>);
+pub(crate) struct SharedResolver(Arc<ResolverFn>);
+
+type ResolverFn = dyn Fn(&Parts) -> Result<Channels, Rejection> + Send + Sync;
 
 impl SharedResolver {
     pub(crate) fn new(resolver: impl Fn(&Parts) -> Result<Channels, Rejection> + Send + Sync + 'static) -> Self {
