@@ -42,6 +42,7 @@
 
 mod answer;
 mod limits;
+mod listen;
 mod options;
 mod response_head;
 

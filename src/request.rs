@@ -1,5 +1,5 @@
 //! What a client asks for: pure functions that parse a request's parameters and headers into plain values. Knows nothing of
-//! hubs, stores or responses.
+//! stores or responses.
 //!
 //! # Authorization
 //! Every service asks a [`Resolver`] which channels a request is for, and whether it may access them. A closure is enough:
@@ -21,6 +21,27 @@
 //! A fixed [`Channel`](crate::Channel) or [`Channels`](crate::Channels) is a resolver too, and so are
 //! [`Channels::from_query`](crate::Channels::from_query) ("anyone may read any channel") and
 //! [`Channels::from_path`](crate::Channels::from_path) (the rest of the path, under axum's `nest_service`).
+//!
+//! # In a handler of your own
+//! [`EventService::respond`](crate::EventService::respond) answers a request completely. A handler that needs only the events,
+//! for example for a response of another format, takes from the request where to start:
+//!
+//! ```
+//! use http::{Response, request::Parts};
+//! use tower_events::{Body, Channel, Hub, Listen, Subscription, longpoll::LongPollOptions};
+//!
+//! async fn stream(hub: Hub, request: Parts) -> Result<Response<Body>, Response<Body>> {
+//!     let subscription = Subscription::from_request(&request, Channel::new("news")?)?;
+//!     Ok(hub.sse(subscription).await?.into_response())
+//! }
+//!
+//! async fn lines(hub: Hub, request: Parts) -> Result<String, Response<Body>> {
+//!     let listen = Listen::from_request(&request, Channel::new("news")?, &LongPollOptions::default())?;
+//!     let listened = hub.listen(listen).await?;
+//!     Ok(listened.entries().iter().map(|entry| format!("{} {}\n", entry.cursor, entry.data.as_shown())).collect())
+//! }
+//! # drop((stream, lines));
+//! ```
 //!
 //! # Across origins
 //! The services do not answer CORS preflights; tower-http's `CorsLayer` does. Without `max_age` a browser sends a preflight
@@ -54,6 +75,7 @@ mod query;
 pub(crate) mod read;
 mod read_parameters;
 mod resolver;
+mod subscription;
 
 pub(crate) use self::{
     accept::{NotOffered, Offer, Transport, negotiate},

@@ -8,7 +8,7 @@ use crate::{
 
 /// Channels, and where to start in them: at [`Start::Latest`] by default.
 ///
-/// [`Listen`](crate::Listen) adds how long to wait.
+/// [`from_request`](Self::from_request) takes the start from a request. [`Listen`](crate::Listen) adds how long to wait.
 ///
 /// ```
 /// use tower_events::{Channel, Subscription, store::Start};
@@ -51,12 +51,6 @@ impl Subscription {
     #[must_use]
     pub fn resume(self, cursors: &Cursors) -> Self {
         self.starting(SubscriptionStart::Resume(cursors.clone()))
-    }
-
-    /// Resets every channel with [`Reason::Unknown`]: the client brought a position that is not one of ours.
-    #[must_use]
-    pub fn resume_unknown(self) -> Self {
-        self.starting(SubscriptionStart::Unknown)
     }
 
     /// The channels.

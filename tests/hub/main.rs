@@ -27,7 +27,7 @@ mod without_comparison;
 use std::time::Duration;
 
 use tower_events::{
-    Channel, Channels, Cursor, Delivery, Event, Hub, MemoryStore, Reset, Store, Subscriber,
+    Channel, Channels, Cursor, Delivery, Event, Hub, MemoryStore, Reset, Store, Subscriber, Subscription,
     store::Append,
     testing::{FaultStore, Faults},
 };
@@ -56,6 +56,12 @@ fn channels<const N: usize>(names: [&str; N]) -> Channels {
 
 fn events(texts: impl IntoIterator<Item = impl ToString>) -> Vec<Event> {
     texts.into_iter().map(|text| Event::text(text.to_string())).collect()
+}
+
+/// What a client asks for whose position is not one of ours.
+fn resuming_after_nonsense(channels: impl Into<Channels>) -> Subscription {
+    let request = http::Request::get("/").header("last-event-id", "nonsense").body(()).unwrap();
+    Subscription::from_request(&request.into_parts().0, channels).unwrap()
 }
 
 /// A hub on a fault store, and the store inside it, which other processes would use.

@@ -91,7 +91,7 @@ async fn a_foreign_position_or_one_that_does_not_name_the_channel_is_unknown() {
     let hub = Hub::new(MemoryStore::default());
     publish(&hub, "a", "a1").await;
     publish(&hub, "b", "b1").await;
-    let mut subscriber = hub.subscribe(Subscription::new(channel("a")).resume_unknown()).await.unwrap();
+    let mut subscriber = hub.subscribe(resuming_after_nonsense(channel("a"))).await.unwrap();
     assert_eq!(reset(&mut subscriber).await.reason, Reason::Unknown);
     assert_eq!(texts(&mut subscriber).await, ["a1"]);
 

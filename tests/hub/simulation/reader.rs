@@ -9,6 +9,7 @@ use tower_events::{
 };
 
 use super::recording_store::{Moment, Read, RecordingStore};
+use crate::resuming_after_nonsense;
 
 pub(super) struct Reader {
     /// Index of its hub.
@@ -110,11 +111,10 @@ impl Reader {
             [ChannelState { at: Some(cursor), .. }] => Cursors::from(*cursor),
             _ => Cursors::of(known),
         };
-        let subscription = Subscription::new(channels);
         let subscription = match self.from {
-            _ if !is_new => subscription.resume(&token),
-            ClientStart::At(start) => subscription.start(start),
-            ClientStart::Unknown => subscription.resume_unknown(),
+            _ if !is_new => Subscription::new(channels).resume(&token),
+            ClientStart::At(start) => Subscription::new(channels).start(start),
+            ClientStart::Unknown => resuming_after_nonsense(channels),
         };
         match tokio::time::timeout(patience, hub.subscribe(subscription)).await {
             Ok(Ok(subscriber)) => self.subscriber = Some(subscriber),
