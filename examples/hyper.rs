@@ -23,7 +23,7 @@ use tower_events::{Channel, Event, EventService, EventsLayer, Hub, MemoryStore};
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn Error + Send + Sync>> {
     let hub = Hub::new(MemoryStore::default());
-    let events = EventService::new(hub.clone(), Channel::new("visits")?);
+    let events = EventService::fixed(hub.clone(), Channel::new("visits")?);
     let service = ServiceBuilder::new()
         .layer(EventsLayer::new(hub.clone()).route("/events", events)) // answers /events, passes on everything else
         .service(service_fn(hello));

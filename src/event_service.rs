@@ -38,14 +38,14 @@
 //! }
 //!
 //! let hub = Hub::new(MemoryStore::default());
-//! let reject_all = |_: &http::request::Parts| Err(Rejection::not_found());
-//! let events = EventService::new(hub, reject_all).long_poll(LongPollOptions::default().limit(20));
+//! let events = EventService::new(hub, |_| Err(Rejection::not_found())) // only the handler decides
+//!     .long_poll(LongPollOptions::default().limit(20));
 //! # drop(room(events, Request::new(())));
 //! ```
 
 use std::fmt;
 
-use http::Response;
+use http::{Response, request::Parts};
 
 use crate::{
     body::{Body, HandlerFuture},
@@ -53,7 +53,7 @@ use crate::{
     edge::{ReadService, Refusal, Responder, read_service},
     hub::Hub,
     longpoll::LongPollOptions,
-    request::{IntoParts, Offer, ReadRequest, Rejection, Resolver, Transport},
+    request::{IntoParts, Offer, ReadRequest, Rejection, Resolver, SharedResolver, Transport},
     sse::SseOptions,
     store::{AnyStore, Start, Store},
 };
@@ -62,9 +62,22 @@ use crate::{
 pub struct EventService<S = AnyStore>(ReadService<S, BothTransports>);
 
 impl<S: Store> EventService<S> {
-    /// Serves the channels that `resolver` names, with default settings.
-    pub fn new(hub: Hub<S>, resolver: impl Resolver) -> Self {
-        Self(ReadService::new(hub, resolver, BothTransports::default()))
+    /// Serves the channels that `resolver` names for each request, with default settings. An asynchronous check belongs in a
+    /// handler instead: see [`Resolver`].
+    pub fn new(hub: Hub<S>, resolver: impl Fn(&Parts) -> Result<Channels, Rejection> + Send + Sync + 'static) -> Self {
+        Self(ReadService::new(hub, SharedResolver::new(resolver), BothTransports::default()))
+    }
+
+    /// Serves these channels to everyone, with default settings. As with [`new`](Self::new), a `Channels` value in the request's
+    /// extensions is used instead.
+    pub fn fixed(hub: Hub<S>, channels: impl Into<Channels>) -> Self {
+        let channels = channels.into();
+        Self::new(hub, move |_| Ok(channels.clone()))
+    }
+
+    /// As [`new`](Self::new), for a type that resolves requests.
+    pub fn with_resolver(hub: Hub<S>, resolver: impl Resolver) -> Self {
+        Self::new(hub, move |request| resolver.resolve(request))
     }
 
     /// Sets the options of the streams.

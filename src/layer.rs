@@ -21,8 +21,8 @@
 //! let hub = Hub::new(MemoryStore::default());
 //! let news = Channel::new("news")?;
 //! let layer = EventsLayer::new(hub.clone())
-//!     .route("/news", SseService::new(hub.clone(), news.clone()))
-//!     .route("/news/publish", PublishService::new(hub, news).max_body(4096));
+//!     .route("/news", SseService::fixed(hub.clone(), &news))
+//!     .route("/news/publish", PublishService::fixed(hub, news).max_body(4096));
 //! # drop(layer);
 //! # Ok::<(), tower_events::InvalidChannel>(())
 //! ```

@@ -48,11 +48,14 @@ mod response_head;
 
 use std::fmt;
 
+use http::request::Parts;
+
 pub use self::options::LongPollOptions;
 use crate::{
+    channel::Channels,
     edge::{ReadService, read_service},
     hub::Hub,
-    request::Resolver,
+    request::{Rejection, Resolver, SharedResolver},
     store::{AnyStore, Start, Store},
 };
 
@@ -60,9 +63,22 @@ use crate::{
 pub struct LongPollService<S = AnyStore>(ReadService<S, LongPollOptions>);
 
 impl<S: Store> LongPollService<S> {
-    /// Serves the channels that `resolver` names, with default settings.
-    pub fn new(hub: Hub<S>, resolver: impl Resolver) -> Self {
-        Self(ReadService::new(hub, resolver, LongPollOptions::default()))
+    /// Serves the channels that `resolver` names for each request, with default settings. An asynchronous check belongs in a
+    /// handler instead: see [`Resolver`].
+    pub fn new(hub: Hub<S>, resolver: impl Fn(&Parts) -> Result<Channels, Rejection> + Send + Sync + 'static) -> Self {
+        Self(ReadService::new(hub, SharedResolver::new(resolver), LongPollOptions::default()))
+    }
+
+    /// Serves these channels to everyone, with default settings. As with [`new`](Self::new), a `Channels` value in the request's
+    /// extensions is used instead.
+    pub fn fixed(hub: Hub<S>, channels: impl Into<Channels>) -> Self {
+        let channels = channels.into();
+        Self::new(hub, move |_| Ok(channels.clone()))
+    }
+
+    /// As [`new`](Self::new), for a type that resolves requests.
+    pub fn with_resolver(hub: Hub<S>, resolver: impl Resolver) -> Self {
+        Self::new(hub, move |request| resolver.resolve(request))
     }
 
     /// Sets the options of the long polls.

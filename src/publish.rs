@@ -32,7 +32,7 @@
 //! use tower_events::{Channel, Hub, MemoryStore, PublishService};
 //!
 //! let hub = Hub::new(MemoryStore::default());
-//! let service = PublishService::new(hub, Channel::new("news")?);
+//! let service = PublishService::fixed(hub, Channel::new("news")?);
 //! # drop(service);
 //! # Ok::<(), tower_events::InvalidChannel>(())
 //! ```
@@ -80,11 +80,11 @@ use self::{
 };
 use crate::{
     body::{Body, HandlerFuture, ResponseFuture},
-    channel::Channel,
+    channel::{Channel, Channels},
     edge::options_response,
     hub::Hub,
     problem::Problem,
-    request::{Resolver, SharedResolver},
+    request::{Rejection, Resolver, SharedResolver},
     store::{AnyStore, Clock, Store},
 };
 
@@ -98,12 +98,23 @@ pub struct PublishService<S = AnyStore> {
 }
 
 impl<S: Store> PublishService<S> {
-    /// Publishes to the channel that `resolver` names, with default settings.
-    pub fn new(hub: Hub<S>, resolver: impl Resolver) -> Self {
+    /// Publishes to the channel that `resolver` names for each request, with default settings.
+    pub fn new(hub: Hub<S>, resolver: impl Fn(&Parts) -> Result<Channels, Rejection> + Send + Sync + 'static) -> Self {
         let limits =
             PublishLimits { max_body: 1 << 20, max_events: 10_000, max_event: 256 << 10, clock: Clock::system() };
         let (in_flight, refuser) = (InFlight::new(), Refuser::new());
         Self { resolver: SharedResolver::new(resolver), publisher: Publisher { hub, limits, in_flight, refuser } }
+    }
+
+    /// Lets everyone publish to this channel, with default settings.
+    pub fn fixed(hub: Hub<S>, channel: Channel) -> Self {
+        let channels = Channels::from(channel);
+        Self::new(hub, move |_| Ok(channels.clone()))
+    }
+
+    /// As [`new`](Self::new), for a type that resolves requests.
+    pub fn with_resolver(hub: Hub<S>, resolver: impl Resolver) -> Self {
+        Self::new(hub, move |request| resolver.resolve(request))
     }
 
     /// Sets the maximum size of a body, in bytes. Default 1 MiB; a larger body gets a 413.

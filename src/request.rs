@@ -2,11 +2,11 @@
 //! stores or responses.
 //!
 //! # Authorization
-//! Every service asks a [`Resolver`] which channels a request is for, and whether it may access them. A closure is enough:
+//! Every service asks for each request which channels it is for, and whether it may access them. A function decides:
 //!
 //! ```
 //! use http::request::Parts;
-//! use tower_events::{Channels, request::Rejection};
+//! use tower_events::{Channels, EventService, Hub, MemoryStore, request::Rejection};
 //!
 //! # #[derive(Clone)] struct User;
 //! # impl User { fn may_read(&self, _: &tower_events::Channel) -> bool { true } }
@@ -16,11 +16,19 @@
 //! }
 //! # let (parts, ()) = http::Request::new(()).into_parts();
 //! # assert!(may_read(&parts).is_err());
+//!
+//! let hub = Hub::new(MemoryStore::default());
+//! let events = EventService::new(hub.clone(), may_read);
+//! let rooms = EventService::new(hub, |request| {
+//!     Channels::from_path(request)?.all_allowed(|channel| channel.as_str().starts_with("room:"))
+//! });
+//! # drop((events, rooms));
 //! ```
 //!
-//! A fixed [`Channel`](crate::Channel) or [`Channels`](crate::Channels) is a resolver too, and so are
 //! [`Channels::from_query`](crate::Channels::from_query) ("anyone may read any channel") and
-//! [`Channels::from_path`](crate::Channels::from_path) (the rest of the path, under axum's `nest_service`).
+//! [`Channels::from_path`](crate::Channels::from_path) (the rest of the path, under axum's `nest_service`) are such functions.
+//! For channels that do not depend on the request there is [`EventService::fixed`](crate::EventService::fixed), and for a rule
+//! that is a type of its own the trait [`Resolver`].
 //!
 //! # In a handler of your own
 //! [`EventService::respond`](crate::EventService::respond) answers a request completely. A handler that needs only the events,

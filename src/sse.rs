@@ -40,7 +40,7 @@
 //!
 //! let hub = Hub::new(MemoryStore::default());
 //! let options = SseOptions::default().heartbeat(Duration::from_secs(5)).max_age(Duration::from_secs(3600));
-//! let service = SseService::new(hub, Channel::new("news")?).options(options);
+//! let service = SseService::fixed(hub, Channel::new("news")?).options(options);
 //! # drop(service);
 //! # Ok::<(), tower_events::InvalidChannel>(())
 //! ```
@@ -56,12 +56,15 @@ mod send_budget;
 
 use std::fmt;
 
+use http::request::Parts;
+
 pub use self::{body::SseBody, options::SseOptions};
 pub use crate::request::read::{Format, Heartbeat};
 use crate::{
+    channel::Channels,
     edge::{ReadService, read_service},
     hub::{Hub, SubscribeError, Subscription},
-    request::Resolver,
+    request::{Rejection, Resolver, SharedResolver},
     store::{AnyStore, Start, Store},
 };
 
@@ -69,9 +72,22 @@ use crate::{
 pub struct SseService<S = AnyStore>(ReadService<S, SseOptions>);
 
 impl<S: Store> SseService<S> {
-    /// Streams the channels that `resolver` names, with default settings.
-    pub fn new(hub: Hub<S>, resolver: impl Resolver) -> Self {
-        Self(ReadService::new(hub, resolver, SseOptions::default()))
+    /// Streams the channels that `resolver` names for each request, with default settings. An asynchronous check belongs in a
+    /// handler instead: see [`Resolver`].
+    pub fn new(hub: Hub<S>, resolver: impl Fn(&Parts) -> Result<Channels, Rejection> + Send + Sync + 'static) -> Self {
+        Self(ReadService::new(hub, SharedResolver::new(resolver), SseOptions::default()))
+    }
+
+    /// Streams these channels to everyone, with default settings. As with [`new`](Self::new), a `Channels` value in the request's
+    /// extensions is used instead.
+    pub fn fixed(hub: Hub<S>, channels: impl Into<Channels>) -> Self {
+        let channels = channels.into();
+        Self::new(hub, move |_| Ok(channels.clone()))
+    }
+
+    /// As [`new`](Self::new), for a type that resolves requests.
+    pub fn with_resolver(hub: Hub<S>, resolver: impl Resolver) -> Self {
+        Self::new(hub, move |request| resolver.resolve(request))
     }
 
     /// Sets the options of the streams.

@@ -111,7 +111,7 @@ async fn a_handler_refuses_each_transport_in_its_own_way() {
         };
         events.refuse(request, rejection).await
     }
-    let events = EventService::new(Hub::new(MemoryStore::default()), Channels::from(channel("a")));
+    let events = EventService::fixed(Hub::new(MemoryStore::default()), channel("a"));
     let server = serve(Router::new().route("/room", get(room)).with_state(events)).await;
     for http in BOTH {
         for round in 0..20 {

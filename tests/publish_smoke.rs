@@ -7,7 +7,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use http::{HeaderMap, Request, Response, request::Parts};
+use http::{HeaderMap, Request, Response};
 use http_body_util::{BodyExt, Empty, Full};
 use serde_json::{Value, json};
 use tower_events::{
@@ -113,7 +113,7 @@ async fn a_refused_publish_changes_nothing() {
         assert!(problem["detail"].as_str().is_some_and(|detail| detail.len() > 5));
     }
     assert!(texts(&hub).await.is_empty());
-    let mut service = PublishService::new(hub, |_: &Parts| Err(Rejection::unauthorized("Bearer")));
+    let mut service = PublishService::new(hub, |_| Err(Rejection::unauthorized("Bearer")));
     let mut ask =
         |method: &str| service.call(Request::builder().method(method).uri("/").body(Empty::<Bytes>::new()).unwrap());
     assert_eq!(ask("POST").await.unwrap().status(), 401);
@@ -173,7 +173,7 @@ fn services_and_futures_have_the_bounds_that_servers_need() {
     fn send<T: Send + 'static>(_: T) {}
     let request = || Request::new(Full::<Bytes>::default());
     let channel = Channel::new("a").unwrap();
-    send(service(PublishService::new(hub(), channel.clone())).call(request()));
+    send(service(PublishService::fixed(hub(), channel.clone())).call(request()));
     let layer = EventsLayer::new(Hub::typed(MemoryStore::default()));
     let mut mounted = service(layer.clone()).layer(Inner { ready: true });
     send(service(mounted.clone()));

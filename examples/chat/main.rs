@@ -81,7 +81,7 @@ async fn run(options: Options) -> Result<(), BoxError> {
         .route("/chat.js", get(|| page("text/javascript; charset=utf-8", include_str!("chat.js"))))
         .route("/stream.js", get(|| page("text/javascript; charset=utf-8", include_str!("stream.js"))))
         .route("/chat", post(act).layer(DefaultBodyLimit::max(64 << 10)))
-        .route_service("/events", EventService::new(hub.clone(), chat.channel.clone()))
+        .route_service("/events", EventService::fixed(hub.clone(), &chat.channel))
         .with_state(chat);
 
     let listener = TcpListener::bind(listen).await.map_err(|error| format!("cannot listen on {listen}: {error}"))?;

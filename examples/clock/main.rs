@@ -61,7 +61,7 @@ async fn run(listen: SocketAddr) -> Result<(), BoxError> {
     let app = Router::new()
         .route("/", get(|| async { Html(include_str!("index.html")) }))
         .route("/once", get(once))
-        .route_service("/clock", SseService::new(hub.clone(), channel).options(options));
+        .route_service("/clock", SseService::fixed(hub.clone(), channel).options(options));
 
     let listener = TcpListener::bind(listen).await.map_err(|error| format!("cannot listen on {listen}: {error}"))?;
     println!("open http://{}/ in a browser; Ctrl-C stops", listener.local_addr()?);

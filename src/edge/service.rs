@@ -12,7 +12,7 @@ use crate::{
     body::{Body, HandlerFuture, ResponseFuture},
     channel::Channels,
     hub::Hub,
-    request::{Offer, ReadMethod, ReadRequest, ReadSettings, Rejection, Resolver, SharedResolver},
+    request::{Offer, ReadMethod, ReadRequest, ReadSettings, Rejection, SharedResolver},
     store::{Start, Store},
 };
 
@@ -39,9 +39,8 @@ struct Shared<S, R> {
 }
 
 impl<S: Store, R: Responder + Clone> ReadService<S, R> {
-    pub(crate) fn new(hub: Hub<S>, resolver: impl Resolver, responder: R) -> Self {
-        let (resolver, settings) = (SharedResolver::new(resolver), ReadSettings::default());
-        Self(Arc::new(Shared { hub, resolver, settings, responder }))
+    pub(crate) fn new(hub: Hub<S>, resolver: SharedResolver, responder: R) -> Self {
+        Self(Arc::new(Shared { hub, resolver, settings: ReadSettings::default(), responder }))
     }
 
     pub(crate) fn with_responder(self, change: impl FnOnce(&mut R)) -> Self {

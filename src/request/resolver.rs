@@ -11,9 +11,11 @@ use crate::{
     error::{InvalidChannel, InvalidChannels},
 };
 
-/// Names the channels of a request, or rejects it. See the [module docs](super).
+/// Names the channels of a request, or rejects it: the rule of an application as a type. See the [module docs](super).
 ///
-/// Implemented for `Fn(&http::request::Parts) -> Result<Channels, Rejection>`, and for a fixed [`Channel`] or [`Channels`].
+/// A function needs no type of its own: the services' `new` takes it. `with_resolver` takes a type that implements this trait,
+/// and `fixed` takes channels.
+///
 /// It is called for every request, also on a reconnect: a cursor never grants access. An asynchronous check (a database,
 /// another service) belongs in a handler that calls [`EventService::respond`](crate::EventService::respond), or in a layer
 /// that inserts a `Channels` value into the request's extensions; the reading services use such a value instead of their
@@ -24,27 +26,6 @@ pub trait Resolver: Send + Sync + 'static {
     /// # Errors
     /// A [`Rejection`] when the request is not served.
     fn resolve(&self, request: &Parts) -> Result<Channels, Rejection>;
-}
-
-impl<F> Resolver for F
-where
-    F: Fn(&Parts) -> Result<Channels, Rejection> + Send + Sync + 'static,
-{
-    fn resolve(&self, request: &Parts) -> Result<Channels, Rejection> {
-        self(request)
-    }
-}
-
-impl Resolver for Channel {
-    fn resolve(&self, _: &Parts) -> Result<Channels, Rejection> {
-        Ok(self.into())
-    }
-}
-
-impl Resolver for Channels {
-    fn resolve(&self, _: &Parts) -> Result<Channels, Rejection> {
-        Ok(self.clone())
-    }
 }
 
 impl Channels {
@@ -210,10 +191,12 @@ impl fmt::Display for BadParameter {
 
 /// The resolver that the clones of a service share.
 #[derive(Clone)]
-pub(crate) struct SharedResolver(Arc<dyn Resolver>);
+pub(crate) struct SharedResolver(Arc<ResolverFn>);
+
+type ResolverFn = dyn Fn(&Parts) -> Result<Channels, Rejection> + Send + Sync;
 
 impl SharedResolver {
-    pub(crate) fn new(resolver: impl Resolver) -> Self {
+    pub(crate) fn new(resolver: impl Fn(&Parts) -> Result<Channels, Rejection> + Send + Sync + 'static) -> Self {
         Self(Arc::new(resolver))
     }
 
@@ -221,14 +204,14 @@ impl SharedResolver {
     pub(crate) fn channels(&self, request: &Parts) -> Result<Channels, Rejection> {
         match request.extensions.get::<Channels>() {
             Some(channels) => Ok(channels.clone()),
-            None => self.0.resolve(request),
+            None => (self.0)(request),
         }
     }
 
     /// The one channel that a publish is for. Extensions are ignored, because a layer that grants read access does not grant
     /// write access.
     pub(crate) fn channel(&self, request: &Parts) -> Result<Channel, Rejection> {
-        let channels = self.0.resolve(request)?;
+        let channels = (self.0)(request)?;
         match channels.as_slice() {
             [channel] => Ok(channel.clone()),
             _ => Err(BadParameter::new("channel", "must name exactly one channel").into()),
@@ -293,12 +276,12 @@ mod tests {
 
     #[test]
     fn channels_that_a_layer_grants_are_used_for_reading_only() {
-        let one = SharedResolver::new(|_: &Parts| Err(Rejection::forbidden()));
+        let one = SharedResolver::new(|_| Err(Rejection::forbidden()));
         let mut request = parts("/");
         request.extensions.insert(Channels::from(Channel::new("granted").unwrap()));
         assert_eq!(names(one.channels(&request)).unwrap(), ["granted"]);
         assert!(one.channel(&request).is_err());
-        let fixed = SharedResolver::new(Channel::new("fixed").unwrap());
+        let fixed = SharedResolver::new(|_| Ok(Channel::new("fixed")?.into()));
         assert_eq!(fixed.channel(&request).unwrap().as_str(), "fixed");
         assert_eq!(names(fixed.channels(&parts("/"))).unwrap(), ["fixed"]);
         let query = SharedResolver::new(Channels::from_query);

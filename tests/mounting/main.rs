@@ -218,11 +218,11 @@ async fn under_spawned_hyper_connections_of_each_version() {
         hub.publish(&channel("a"), Event::text("x")).await.unwrap();
         assert_eq!(stream.next().await.data, "x");
 
-        let server = Server::at(serve_spawned(LongPollService::new(hub.clone(), channel("a")), http).await);
+        let server = Server::at(serve_spawned(LongPollService::fixed(hub.clone(), channel("a")), http).await);
         assert_eq!(server.get("/?last=1").over(http).send().await.expect(200).data(), [json!("x")]);
-        let server = Server::at(serve_spawned(SseService::new(hub.clone(), channel("a")), http).await);
+        let server = Server::at(serve_spawned(SseService::fixed(hub.clone(), channel("a")), http).await);
         assert_eq!(server.get("/?last=1").over(http).sse().await.next().await.data, "x");
-        let server = Server::at(serve_spawned(PublishService::new(hub.clone(), channel("a")), http).await);
+        let server = Server::at(serve_spawned(PublishService::fixed(hub.clone(), channel("a")), http).await);
         server.post("/", "text/plain", "y").over(http).send().await.expect(200);
     }
 }
@@ -246,7 +246,7 @@ async fn as_a_layer_around_a_plain_hyper_service() {
 #[tokio::test]
 async fn with_a_hub_that_keeps_its_stores_type() {
     let hub = Hub::typed(MemoryStore::default());
-    let server = serve(EventService::new(hub.clone(), channel("a"))).await;
+    let server = serve(EventService::fixed(hub.clone(), channel("a"))).await;
     let mut stream = server.get("/").sse().await;
     hub.publish(&channel("a"), Event::text("x")).await.unwrap();
     assert_eq!(stream.next().await.data, "x");
