@@ -121,6 +121,11 @@ use crate::{channel::Channel, event::Event};
 ///
 /// # Cancel safety
 /// Dropping any future is safe: a dropped append is applied whole or not at all.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is not a store",
+    label = "this type does not implement `Store`",
+    note = "a hub takes the store itself, not a reference: to go on using the store, give the hub a clone or an `Arc` of it"
+)]
 pub trait Store: Send + Sync + 'static {
     /// Appends a batch, atomically and in order; `close` closes the channel in the same step. An empty append is a no-op that
     /// returns the head.

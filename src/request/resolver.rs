@@ -20,6 +20,12 @@ use crate::{
 /// another service) belongs in a handler that calls [`EventService::respond`](crate::EventService::respond), or in a layer
 /// that inserts a `Channels` value into the request's extensions; the reading services use such a value instead of their
 /// resolver.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is not a resolver",
+    label = "this type does not implement `Resolver`",
+    note = "pass a function `fn(&http::request::Parts) -> Result<Channels, Rejection>` to `new`, and channels to `fixed`",
+    note = "make an asynchronous check in a handler that calls `EventService::respond`"
+)]
 pub trait Resolver: Send + Sync + 'static {
     /// The channels that this request is for.
     ///

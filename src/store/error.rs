@@ -8,6 +8,9 @@ use super::page::Head;
 pub type Source = Box<dyn Error + Send + Sync>;
 
 /// Why a store failed. [`StoreError::is_retryable`] says whether the same call can succeed later.
+///
+/// In an HTTP handler `?` converts it into a response: a handler returns `Result<_, http::Response<Body>>`, with this crate's
+/// [`Body`](crate::Body). As an error of its own a handler cannot return it, because web frameworks do not know it.
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum StoreError {
