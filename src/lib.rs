@@ -25,7 +25,7 @@
 //! 2. [`store`]: the contract that every store keeps; [`stores`]: those that come with the crate.
 //! 3. [`hub`]: publish, listen, subscribe, drain.
 //! 4. The HTTP edge: [`http_contract`], [`request`], [`body`].
-//! 5. The services: [`events`], [`sse`], [`longpoll`], [`publish`]; [`layer`] mounts them in front of another service.
+//! 5. The services: [`event_service`], [`sse`], [`longpoll`], [`publish`]; [`layer`] mounts them in front of another service.
 //!
 //! # Features
 //! | feature | default | what it adds |
