@@ -37,7 +37,7 @@
 //! | `postgres` | no | `PostgresStore`: PostgreSQL, with an outbox in SQL |
 //! | `redis` | no | `RedisStore`: Redis 7 or newer; needs Rust 1.88 |
 //! | `redis-tls` | no | the same over TLS (`rediss://`); needs Rust 1.88 |
-//! | `testing` | no | the conformance suite for stores, a fault-injecting store, helpers for tests |
+//! | `testing` | no | the conformance suite for stores, a fault-injecting store, a reader of event streams, for tests |
 //!
 //! Enabling a feature never changes what the others do.
 //!

@@ -1,4 +1,5 @@
-//! Tools for tests: the conformance suite for stores, and a store that injects faults. Feature `testing`.
+//! Tools for tests: the conformance suite for stores, a store that injects faults, and a reader of event streams. Feature
+//! `testing`.
 //!
 //! # A store of your own
 //! Describe how to open it in a [`Harness`], then run every clause of the [contract](crate::Store) on it, all at once with
@@ -32,6 +33,9 @@
 //!
 //! # Code that uses a store
 //! [`FaultStore`] wraps a store. Its [`Faults`] handle makes calls fail or wait, and hints get lost, duplicated or reordered.
+//!
+//! # Handlers that stream
+//! [`SseReader`] reads the events from the body of a response.
 
 mod case;
 pub mod clauses;
@@ -39,6 +43,7 @@ mod conformance;
 pub mod fault;
 mod harness;
 mod model;
+mod sse_reader;
 mod wrapped;
 
 #[doc(inline)]
@@ -48,5 +53,6 @@ pub use self::{
     clauses::{Clause, run_all},
     fault::{FaultStore, Faults, Hold},
     harness::{Harness, MemoryHarness, MemoryPlace, Time, Unable},
+    sse_reader::{SseEvent, SseReadError, SseReader},
     wrapped::Wrapped,
 };

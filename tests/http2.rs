@@ -8,8 +8,8 @@ use http::Request;
 use http_body_util::{BodyExt, Empty};
 use hyper::{body::Incoming, client::conn::http2::SendRequest};
 use hyper_util::rt::{TokioExecutor, TokioIo};
-use support::{App, Parser, channel};
-use tower_events::Event;
+use support::{App, channel};
+use tower_events::{Event, testing::SseReader};
 
 type Connection = SendRequest<Empty<Bytes>>;
 
@@ -27,19 +27,20 @@ async fn open(connection: &Connection, path_and_query: &str, accept: &str) -> ht
     connection.clone().send_request(request).await.expect("an answer")
 }
 
-async fn stream(connection: &Connection, query: &str) -> Incoming {
+async fn stream(connection: &Connection, query: &str) -> SseReader<Incoming> {
     let response = open(connection, &format!("/events?{query}"), "text/event-stream").await;
     assert_eq!(response.status(), 200);
-    response.into_body()
+    SseReader::new(response.into_body())
 }
 
-/// Reads until `count` events have arrived.
-async fn read(body: &mut Incoming, parser: &mut Parser, count: usize) -> Vec<String> {
+/// Reads the data of the next `count` events.
+async fn read(stream: &mut SseReader<Incoming>, count: usize) -> Vec<String> {
     let mut data = Vec::new();
     while data.len() < count {
-        let frame = body.frame().await.expect("not the end").expect("no error");
-        let messages = parser.push(frame.data_ref().expect("no trailers")).into_iter();
-        data.extend(messages.filter(|message| message.name != "stream-live").map(|message| message.data));
+        let event = stream.next().await.expect("no error").expect("not the end");
+        if event.name != "stream-live" {
+            data.push(event.data);
+        }
     }
     data
 }
@@ -67,8 +68,8 @@ async fn many_streams_and_polls_share_one_connection() {
     for n in 0..5 {
         app.publish(&format!("c{n}"), Event::text(format!("for c{n}"))).await;
     }
-    for (n, body) in streams.iter_mut().enumerate() {
-        assert_eq!(read(body, &mut Parser::default(), 1).await, [format!("for c{}", n % 5)]);
+    for (n, stream) in streams.iter_mut().enumerate() {
+        assert_eq!(read(stream, 1).await, [format!("for c{}", n % 5)]);
     }
     while let Some(polled) = polls.join_next().await {
         let (channel, body) = polled.expect("no panic");
@@ -94,7 +95,7 @@ async fn a_cancelled_stream_frees_its_reader_and_leaves_the_connection_open() {
     poll.abort();
     app.wait_for_readers(1).await;
     app.publish("a", Event::text("still open")).await;
-    assert_eq!(read(&mut kept, &mut Parser::default(), 1).await, ["still open"]);
+    assert_eq!(read(&mut kept, 1).await, ["still open"]);
 }
 
 #[tokio::test]
@@ -104,15 +105,14 @@ async fn a_stream_that_is_not_read_delays_neither_other_streams_nor_the_publishe
     let mut slow = stream(&connection, "channel=a").await;
     let mut fast = stream(&connection, "channel=a").await;
     app.wait_for_readers(2).await;
-    let mut parser = Parser::default();
     // Far more than a stream's window.
     let text = "x".repeat(10_000);
     for n in 0..200 {
         app.hub.publish(&channel("a"), Event::text(format!("{n} {text}"))).await.expect("published");
-        assert_eq!(read(&mut fast, &mut parser, 1).await, [format!("{n} {text}")]);
+        assert_eq!(read(&mut fast, 1).await, [format!("{n} {text}")]);
     }
     // The slow stream loses nothing.
-    let late = read(&mut slow, &mut Parser::default(), 200).await;
+    let late = read(&mut slow, 200).await;
     assert!(late.iter().enumerate().all(|(n, data)| data.starts_with(&format!("{n} "))));
 }
 
