@@ -9,6 +9,7 @@ mod format;
 mod health;
 mod keep;
 mod keys;
+pub mod kit;
 mod page;
 pub mod resume;
 mod retention;

@@ -2,7 +2,6 @@
 
 #[cfg(any(feature = "postgres", feature = "redis"))]
 mod absent_channels;
-mod change_queue;
 #[cfg(feature = "file")]
 #[cfg_attr(docsrs, doc(cfg(feature = "file")))]
 pub mod file;

@@ -147,6 +147,7 @@ mod channel_update;
 mod connection;
 mod connection_settings;
 mod consumer;
+mod consumer_slot;
 mod current_place;
 mod error;
 mod fairness;
@@ -189,7 +190,6 @@ mod timing;
 mod trimming;
 mod turns;
 mod visibility;
-mod watchers;
 mod write_budget;
 mod writer;
 mod writing;
@@ -291,7 +291,7 @@ impl Store for NatsStore {
     }
 
     fn changes(&self) -> impl Stream<Item = Change> + Send + 'static {
-        let (changes, is_first) = self.0.watchers.watch();
+        let (changes, is_first) = self.0.consumer.watch();
         if is_first {
             self.0.runtime.spawn(consumer::run(Arc::downgrade(&self.0)));
         }

@@ -161,7 +161,6 @@ mod shared_connections;
 mod snapshots;
 mod sql;
 mod tls;
-mod watchers;
 mod write;
 mod written;
 
@@ -172,7 +171,7 @@ use std::{
 
 use futures_core::Stream;
 
-use self::{error::CallError, format::VERSION, shared::Inner};
+use self::{error::CallError, format::VERSION, listener::ListenerTask, shared::Inner};
 pub use self::{
     error::ConnectError,
     options::{Durability, PostgresOptions},
@@ -327,7 +326,7 @@ impl Store for PostgresStore {
 
     fn changes(&self) -> impl Stream<Item = Change> + Send + 'static {
         let listener = self.0.listener.clone();
-        self.0.listener.watchers.watch(|| self.0.database.runtime.spawn(listener.run()).abort_handle())
+        self.0.listener.watchers.watch_with(|| ListenerTask(self.0.database.runtime.spawn(listener.run())))
     }
 
     fn retention(&self) -> Retention {
@@ -336,7 +335,7 @@ impl Store for PostgresStore {
 
     fn health(&self) -> Health {
         match self.0.database.health() {
-            Health::Ready if self.0.listener.watchers.is_late() => Health::Late,
+            Health::Ready if self.0.listener.watchers.are_late() => Health::Late,
             found => found,
         }
     }

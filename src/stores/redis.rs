@@ -128,7 +128,6 @@ mod server_check;
 mod settings;
 mod shared;
 mod sweep;
-mod watchers;
 mod writer;
 
 use std::{fmt, sync::Arc};

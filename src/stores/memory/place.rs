@@ -8,13 +8,14 @@ use std::{
     ops::Bound,
 };
 
-use super::{counted_map::CountedMap, heap_size, log::Log, watchers::Watchers};
+use super::{counted_map::CountedMap, heap_size, log::Log};
 use crate::{
     channel::Channel,
     cursor::{Cursor, epoch_of},
     event::Event,
     store::{
         Append, Appended, Change, Expect, Head, Keep, Limit, Page, Prints, Retention, Start, StoreError, floor, judge,
+        kit::{Wakers, Watchers},
         resume::{self, Record},
     },
 };
@@ -36,6 +37,8 @@ pub(super) struct Place {
     counted_bytes: u64,
     pub(super) max_bytes: u64,
     pub(super) watchers: Watchers,
+    /// To be woken once the store is unlocked.
+    pub(super) wakers: Wakers,
 }
 
 impl Place {
@@ -50,7 +53,8 @@ impl Place {
             janitor_queue: VecDeque::new(),
             counted_bytes: 0,
             max_bytes: MAX_BYTES,
-            watchers: Watchers::default(),
+            watchers: Watchers::armed(),
+            wakers: Wakers::default(),
         }
     }
 
@@ -119,10 +123,10 @@ impl Place {
         let (was, is) = log.recount();
         self.counted_bytes = self.counted_bytes - was + is;
         if !entries.is_empty() {
-            self.watchers.notify(|| Change::Entries(entries.clone()));
+            self.notify(|| Change::Entries(entries.clone()));
         }
         if head.closed != before.closed {
-            self.watchers.notify(|| Change::Head(channel.clone(), head));
+            self.notify(|| Change::Head(channel.clone(), head));
         }
         Appended { receipts, entries, head }
     }
@@ -157,7 +161,7 @@ impl Place {
         }
         let head = log.record.head;
         self.apply_retention(channel);
-        self.watchers.notify(|| Change::Head(channel.clone(), head));
+        self.notify(|| Change::Head(channel.clone(), head));
         Ok(head)
     }
 
@@ -165,7 +169,7 @@ impl Place {
         if self.logs.contains_key(channel) {
             self.forget(channel);
             let head = self.head_of(channel);
-            self.watchers.notify(|| Change::Head(channel.clone(), head));
+            self.notify(|| Change::Head(channel.clone(), head));
         }
     }
 
@@ -187,6 +191,10 @@ impl Place {
                 return heads;
             }
         }
+    }
+
+    fn notify(&mut self, change: impl FnMut() -> Change) {
+        self.wakers.append(self.watchers.queue(change));
     }
 
     fn names_after(&self, prefix: &str, after: Option<&Channel>, limit: usize) -> Vec<Channel> {

@@ -11,7 +11,10 @@ use std::{
     time::Duration,
 };
 
-use tokio::time::{sleep, timeout};
+use tokio::{
+    task::JoinHandle,
+    time::{sleep, timeout},
+};
 use tokio_postgres::AsyncMessage;
 
 use super::{
@@ -19,16 +22,15 @@ use super::{
     error::{ErrorChain, TimedOut},
     notifier::{Notification, Notifier},
     tls::Messages,
-    watchers::Watchers,
 };
-use crate::store::{Change, Source};
+use crate::store::{Change, Source, kit::Watchers};
 
 /// What a listener needs.
 #[derive(Clone)]
 pub(super) struct Listener {
     pub(super) database: Arc<Database>,
     pub(super) notifier: Arc<Notifier>,
-    pub(super) watchers: Arc<Watchers>,
+    pub(super) watchers: Watchers,
     /// How many of this process's own notifications were received.
     pub(super) own_received: Arc<AtomicU64>,
     /// How often it had to connect again.
@@ -131,6 +133,15 @@ impl Listener {
                 }
             }
         }
+    }
+}
+
+/// A listener that runs. Dropping it ends it.
+pub(super) struct ListenerTask(pub(super) JoinHandle<()>);
+
+impl Drop for ListenerTask {
+    fn drop(&mut self) {
+        self.0.abort();
     }
 }
 
