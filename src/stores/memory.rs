@@ -75,8 +75,8 @@ use crate::{
     channel::Channel,
     event::Event,
     store::{
-        Append, Appended, Change, Clock, Expect, Head, Limit, Page, Prints, Retention, Start, Store, StoreError,
-        fits_append, fits_init, kit::Watchers,
+        Append, Appended, Change, Clock, Expect, Head, Limit, Page, Retention, Start, Store, StoreError,
+        kit::{self, Fingerprints, Keep, Watchers},
     },
 };
 
@@ -148,7 +148,7 @@ impl MemoryStore {
     #[doc(hidden)]
     #[must_use]
     pub fn reopened(&self, own: Retention, all: &Retention) -> Self {
-        self.with_place(|place| place.keep = crate::store::Keep::new(all));
+        self.with_place(|place| place.keep = Keep::new(all));
         Self { retention: own, ..self.clone() }
     }
 
@@ -181,10 +181,10 @@ impl fmt::Debug for MemoryStore {
 
 impl Store for MemoryStore {
     async fn append(&self, channel: &Channel, append: Append) -> Result<Appended, StoreError> {
-        fits_append(&self.retention, channel, &append.events, self.max_append_bytes)?;
+        kit::check_append_size(&self.retention, channel, &append.events, self.max_append_bytes)?;
         // Before locking, since it hashes all of the data.
-        let prints = Prints::of(&append.events);
-        self.with_place(|place| place.append(channel, append, &prints))
+        let prints = Fingerprints::of(&append.events);
+        self.with_place(|place| place.append(channel, append, prints))
     }
 
     async fn read(&self, channel: &Channel, start: Start, limit: Limit) -> Result<Page, StoreError> {
@@ -196,7 +196,7 @@ impl Store for MemoryStore {
     }
 
     async fn init(&self, channel: &Channel, events: Vec<Event>, expect: Expect) -> Result<Head, StoreError> {
-        fits_init(channel, &events, self.max_append_bytes)?;
+        kit::check_init_size(channel, &events, self.max_append_bytes)?;
         self.with_place(|place| place.init(channel, events, expect))
     }
 

@@ -207,7 +207,8 @@ use crate::{
     channel::Channel,
     event::Event,
     store::{
-        Append, Appended, Change, Expect, Head, Health, Limit, Page, Retention, Start, Store, StoreError, fits_append,
+        Append, Appended, Change, Expect, Head, Health, Limit, Page, Retention, Start, Store, StoreError,
+        kit::check_append_size,
     },
 };
 
@@ -261,7 +262,7 @@ impl fmt::Debug for NatsStore {
 impl Store for NatsStore {
     async fn append(&self, channel: &Channel, append: Append) -> Result<Appended, StoreError> {
         // The only other bound is the server's `max_payload`.
-        fits_append(&self.0.settings.retention, channel, &append.events, u64::MAX)?;
+        check_append_size(&self.0.settings.retention, channel, &append.events, u64::MAX)?;
         self.0.write(channel, |answer| Work::Append(append, answer)).await
     }
 

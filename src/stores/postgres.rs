@@ -180,8 +180,8 @@ use crate::{
     channel::Channel,
     event::Event,
     store::{
-        Append, Appended, Change, Expect, Head, Health, Limit, Page, Retention, Start, Store, StoreError, fits_append,
-        fits_init,
+        Append, Appended, Change, Expect, Head, Health, Limit, Page, Retention, Start, Store, StoreError,
+        kit::{check_append_size, check_init_size},
     },
 };
 
@@ -281,7 +281,7 @@ impl fmt::Debug for PostgresStore {
 impl Store for PostgresStore {
     async fn append(&self, channel: &Channel, append: Append) -> Result<Appended, StoreError> {
         let settings = &self.0.settings;
-        fits_append(&settings.retention, channel, &append.events, settings.max_append_bytes)?;
+        check_append_size(&settings.retention, channel, &append.events, settings.max_append_bytes)?;
         if append.events.is_empty() && !append.close {
             let head = self.0.head(channel).await?;
             return Ok(Appended { receipts: Vec::new(), entries: Vec::new(), head });
@@ -298,7 +298,7 @@ impl Store for PostgresStore {
     }
 
     async fn init(&self, channel: &Channel, events: Vec<Event>, expect: Expect) -> Result<Head, StoreError> {
-        fits_init(channel, &events, self.0.settings.max_append_bytes)?;
+        check_init_size(channel, &events, self.0.settings.max_append_bytes)?;
         let init = Some(page::new_epoch(channel));
         let options = write::WriteOptions { expect, close: false, init, notify_as: None, reached: 0 };
         let events: Vec<_> = events.iter().collect();

@@ -140,8 +140,8 @@ use crate::{
     channel::Channel,
     event::Event,
     store::{
-        Append, Appended, Change, Expect, Head, Health, Limit, Page, Retention, Start, Store, StoreError, fits_append,
-        fits_init,
+        Append, Appended, Change, Expect, Head, Health, Limit, Page, Retention, Start, Store, StoreError,
+        kit::{check_append_size, check_init_size},
     },
 };
 
@@ -207,7 +207,7 @@ impl fmt::Debug for RedisStore {
 impl Store for RedisStore {
     async fn append(&self, channel: &Channel, append: Append) -> Result<Appended, StoreError> {
         let settings = &self.0.shared.settings;
-        fits_append(&settings.retention, channel, &append.events, settings.max_append_bytes)?;
+        check_append_size(&settings.retention, channel, &append.events, settings.max_append_bytes)?;
         self.0.writer.append(&self.0.shared, channel, append).await
     }
 
@@ -220,7 +220,7 @@ impl Store for RedisStore {
     }
 
     async fn init(&self, channel: &Channel, events: Vec<Event>, expect: Expect) -> Result<Head, StoreError> {
-        fits_init(channel, &events, self.0.shared.settings.max_append_bytes)?;
+        check_init_size(channel, &events, self.0.shared.settings.max_append_bytes)?;
         self.0.shared.init(channel, &events, expect).await
     }
 

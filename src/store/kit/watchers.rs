@@ -12,12 +12,12 @@ use std::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicUsize, Ordering},
     },
-    task::{Context, Poll, Waker},
+    task::{Context, Poll},
 };
 
 use futures_core::Stream;
 
-use super::change_queue::ChangeQueue;
+use super::{change_queue::ChangeQueue, wakers::Wakers};
 use crate::store::Change;
 
 /// The watchers of one store, and whether hints reach it. Clones share them.
@@ -149,14 +149,7 @@ impl Watchers {
 
     /// Passes several changes to all watchers, in order, and wakes each once.
     pub fn notify_all(&self, changes: &[Change]) {
-        if self.count() == 0 {
-            return;
-        }
-        let mut state = self.0.lock();
-        let mut wakers = Wakers::default();
-        changes.iter().for_each(|change| wakers.append(state.push(|| change.clone())));
-        drop(state);
-        wakers.wake();
+        self.queue_all(changes).wake();
     }
 
     /// Passes a change to all watchers as [`Watchers::notify`] does, for a caller that holds a lock so that hints are queued in the
@@ -166,6 +159,17 @@ impl Watchers {
             return Wakers::default();
         }
         self.0.lock().push(change)
+    }
+
+    /// Passes several changes to all watchers, as [`Watchers::queue`] does one.
+    pub fn queue_all(&self, changes: &[Change]) -> Wakers {
+        let mut wakers = Wakers::default();
+        if changes.is_empty() || self.count() == 0 {
+            return wakers;
+        }
+        let mut state = self.0.lock();
+        changes.iter().for_each(|change| wakers.append(state.push(|| change.clone())));
+        wakers
     }
 }
 
@@ -186,34 +190,6 @@ impl State {
         let mut wakers = Wakers::default();
         self.queues.values_mut().filter_map(|queue| queue.push(change())).for_each(|waker| wakers.add(waker));
         wakers
-    }
-}
-
-/// The watchers that are to be woken once the caller has released its locks.
-#[derive(Debug, Default)]
-#[must_use = "watchers that are not woken do not see their hints"]
-pub struct Wakers {
-    /// Most stores have one watcher, for which nothing is allocated.
-    first: Option<Waker>,
-    others: Vec<Waker>,
-}
-
-impl Wakers {
-    /// Wakes the watchers.
-    pub fn wake(self) {
-        self.first.into_iter().chain(self.others).for_each(Waker::wake);
-    }
-
-    /// Adds those of another change.
-    pub fn append(&mut self, others: Self) {
-        others.first.into_iter().chain(others.others).for_each(|waker| self.add(waker));
-    }
-
-    fn add(&mut self, waker: Waker) {
-        match self.first {
-            None => self.first = Some(waker),
-            Some(_) => self.others.push(waker),
-        }
     }
 }
 
@@ -263,7 +239,12 @@ impl fmt::Debug for Changes {
 
 #[cfg(test)]
 mod tests {
-    use std::{sync::atomic::AtomicBool, task::Wake};
+    use std::{
+        sync::{atomic::AtomicBool, mpsc},
+        task::{Wake, Waker},
+        thread,
+        time::Duration,
+    };
 
     use super::*;
     use crate::{channel::Channel, cursor::Cursor, store::Head};
@@ -357,10 +338,21 @@ mod tests {
     }
 
     #[test]
-    fn nothing_is_called_for_a_change_that_nobody_watches() {
+    fn a_change_that_nobody_watches_needs_no_lock() {
         let watchers = Watchers::armed();
         drop(watchers.watch());
-        watchers.notify(|| panic!("called"));
+        let (done, is_done) = mpsc::channel();
+        let locked = watchers.0.lock();
+        thread::spawn({
+            let watchers = watchers.clone();
+            move || {
+                watchers.notify(|| Change::Resync);
+                watchers.notify_all(&[Change::Resync]);
+                done.send(())
+            }
+        });
+        assert_eq!(is_done.recv_timeout(Duration::from_secs(5)), Ok(()));
+        drop(locked);
     }
 
     /// A waker that runs foreign code when it is woken and dropped.

@@ -15,7 +15,11 @@ use super::{
     paths::{Identity, Paths},
     quarantine::Quarantine,
 };
-use crate::store::{Health, Keep, StoreError, kit::Watchers, resume};
+use crate::store::{
+    Health, StoreError,
+    kit::{Keep, Watchers},
+    resume,
+};
 
 pub(super) struct Core {
     pub(super) paths: Paths,

@@ -165,7 +165,11 @@ fn change(
         }
         _ => Vec::new(),
     };
-    Ok(if entries.is_empty() { Change::Head(name.clone(), channel_row.record.head) } else { Change::Entries(entries) })
+    Ok(if entries.is_empty() {
+        Change::Head(name.clone(), channel_row.log.record.head)
+    } else {
+        Change::Entries(entries)
+    })
 }
 
 /// Merges consecutive entries of one channel, and repeated heads.
@@ -215,7 +219,7 @@ fn entries(
     let mut entries = Vec::new();
     while *bytes < MAX_BYTES {
         let Some(row) = rows.next().map_err(from_sql)? else { break };
-        let entry = entry_row::read(row, name, channel_row.id, channel_row.record.head.cursor.epoch)?;
+        let entry = entry_row::read(row, name, channel_row.id, channel_row.log.record.head.cursor.epoch)?;
         *bytes += entry.size();
         entries.push(entry);
     }

@@ -5,7 +5,7 @@ use std::{path::PathBuf, time::Duration};
 use super::{
     connection_settings::ConnectionSettings, error::unavailable, server_clock::ServerClock, settings::Settings,
 };
-use crate::store::{Clock, Keep, Retention, StoreError};
+use crate::store::{Clock, Retention, StoreError, kit::Keep};
 
 /// How to open a [`NatsStore`](super::NatsStore). See the [module docs](super).
 #[derive(Clone, Debug)]

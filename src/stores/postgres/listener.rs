@@ -23,7 +23,10 @@ use super::{
     notifier::{Notification, Notifier},
     tls::Messages,
 };
-use crate::store::{Change, Source, kit::Watchers};
+use crate::store::{
+    Change, Source,
+    kit::{Backoff, Watchers},
+};
 
 /// What a listener needs.
 #[derive(Clone)]
@@ -40,15 +43,14 @@ pub(super) struct Listener {
 impl Listener {
     /// Listens for ever. Whenever it starts to receive, everything before that counts as missed.
     pub(super) async fn run(self) {
-        let mut delay = FIRST_DELAY;
+        let mut failed_attempts = 0_u32;
         loop {
             let ended = self.session().await;
             // A listener that had been receiving reconnects soon.
-            delay = if self.watchers.is_armed() { FIRST_DELAY } else { (delay * 2).min(LONGEST_DELAY) };
-            self.watchers.disarm();
+            failed_attempts = if self.watchers.disarm() { 0 } else { failed_attempts.saturating_add(1) };
             self.reconnects.fetch_add(1, Ordering::Relaxed);
             tracing::warn!(error = %ErrorChain(&*ended), "listening on PostgreSQL ended; changes by other processes are noticed late until it is back");
-            sleep(delay.mul_f64(0.5 + fastrand::f64())).await;
+            sleep(RETRY.delay(failed_attempts)).await;
         }
     }
 
@@ -157,5 +159,4 @@ const CHECK_EVERY: Duration = Duration::from_secs(5);
 const PROOF_WITHIN: Duration = Duration::from_secs(2);
 const POLL: Duration = Duration::from_millis(20);
 
-const FIRST_DELAY: Duration = Duration::from_millis(50);
-const LONGEST_DELAY: Duration = Duration::from_secs(5);
+const RETRY: Backoff = Backoff::new(Duration::from_millis(50), Duration::from_secs(5));

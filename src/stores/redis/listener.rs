@@ -90,7 +90,7 @@ async fn listen(shared: Arc<Shared>, watchers: Watchers) {
             }
             _ => {}
         }
-        sleep(connection::retry_delay(failed_attempts)).await;
+        sleep(connection::RETRY.delay(failed_attempts)).await;
         failed_attempts = failed_attempts.saturating_add(1);
     }
 }
