@@ -5,6 +5,8 @@ use std::time::Duration;
 
 use http::HeaderValue;
 
+pub(crate) use crate::store::kit::jittered;
+
 /// When the same request may succeed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Retry {
@@ -40,12 +42,6 @@ impl Retry {
 pub(crate) fn retry_after(retry: Duration) -> HeaderValue {
     let whole = retry.as_secs().saturating_add(u64::from(retry.subsec_nanos() > 0));
     HeaderValue::from(whole.max(1))
-}
-
-/// A random duration between half and one and a half of `base`, so that clients that were sent away together come back
-/// one by one.
-pub(crate) fn jittered(base: Duration) -> Duration {
-    base.min(MAX_DELAY).mul_f64(0.5 + fastrand::f64())
 }
 
 /// The delay when nothing else is known.

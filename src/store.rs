@@ -7,13 +7,12 @@ mod error;
 pub mod floor;
 mod format;
 mod health;
-mod keep;
 mod keys;
+pub mod kit;
 mod open_error;
 mod page;
 pub mod resume;
 mod retention;
-mod size;
 
 use std::{future::Future, sync::Arc};
 
@@ -33,17 +32,13 @@ pub use self::{
     page::{Entry, Head, Limit, Outcome, Page, Reason, Start},
     retention::Retention,
 };
-pub(crate) use self::{
-    keep::Keep,
-    keys::{Known, Prints, judge},
-    size::{fits_append, fits_init, size_of},
-};
 use crate::{channel::Channel, event::Event};
 
 /// A log of events per channel. **This comment is the contract**; the suite in `tower_events::testing` (feature `testing`)
 /// has a test for each clause, and a store that passes it works behind a [`Hub`](crate::Hub).
 ///
 /// Implementations are plain `async fn`. If a store can be cloned, its clones share state. Users mostly hold an [`AnyStore`].
+/// [`kit`] has what every store needs, and explains how to write one.
 ///
 /// # Read your writes, in order
 /// What [`append`](Store::append) acknowledged is returned by every later [`read`](Store::read) exactly once, in `seq` order,
@@ -194,8 +189,12 @@ pub trait Store: Send + Sync + 'static {
     ) -> impl Future<Output = Result<Vec<(Channel, Head)>, StoreError>> + Send;
 
     /// Hints of what may have changed, by any process, including this one's own appends. Yields [`Change::Resync`] once hints
-    /// arrive and after every gap in them, and never ends. While it is not polled, changes are coalesced: a store holds at most
-    /// 16 MiB of them per stream. Dropping the stream ends its work.
+    /// arrive and after every gap in them, and never ends. Each append, close, init and delete then leads to a hint: of the new
+    /// entries, of the head after it, or a resync; within seconds, while nothing is lost.
+    ///
+    /// While the stream is not polled, changes are coalesced: a store holds at most 16 MiB of them per stream, and what it yields
+    /// instead still leads to the head of each channel. The waker of the last poll is woken. Dropping the stream ends its work,
+    /// and drops that waker. [`kit::Watchers`] does all this.
     fn changes(&self) -> impl Stream<Item = Change> + Send + 'static;
 
     /// The limits of what the store keeps per channel. Costs nothing.

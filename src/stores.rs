@@ -4,7 +4,6 @@
 mod absent_channels;
 #[cfg(any(feature = "nats", feature = "postgres", feature = "redis-tls"))]
 mod causes;
-mod change_queue;
 #[cfg(feature = "file")]
 #[cfg_attr(docsrs, doc(cfg(feature = "file")))]
 pub mod file;

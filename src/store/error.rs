@@ -65,11 +65,11 @@ impl StoreError {
     pub fn is_retryable(&self) -> bool {
         matches!(self, Self::Unavailable(_) | Self::Full(_) | Self::Unknown(_))
     }
-}
 
-impl StoreError {
-    /// An error of the same kind, for one of several callers that share a result.
-    pub(crate) fn shared(error: Arc<Self>) -> Self {
+    /// An error of the same kind with the same source, for one of several callers that share a result: a store that writes several
+    /// appends at once answers each with it.
+    #[must_use]
+    pub fn shared(error: Arc<Self>) -> Self {
         match &*error {
             Self::TooLarge { size, max, unit } => Self::TooLarge { size: *size, max: *max, unit: *unit },
             Self::KeyReused { index } => Self::KeyReused { index: *index },

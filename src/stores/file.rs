@@ -77,7 +77,7 @@
 //! its place, or it cannot be read. It is `ReadOnly` while appends fail: the disk is full, another process keeps the
 //! lock, a reader prevents the WAL from being reused, a newer version has upgraded the format, or a sync failed (in
 //! which case until the store is opened again). While reads or writes fail, the store retries them every second, so it
-//! recovers without being called. It is never `Late`.
+//! recovers without being called. It is never `Degraded`.
 //!
 //! If a channel's rows are damaged, this is logged once (`tracing`, with its name) and its reads and appends fail with
 //! `Corrupt`; all other channels continue. When [`heads`](crate::store::Store::heads) reads several channels, a damaged

@@ -57,13 +57,11 @@
 //! # Cancel safety
 //! No method waits: each future completes when it is first polled. One that is never polled does nothing.
 
-mod changes;
 mod counted_map;
 mod heap_size;
 mod keys;
 mod log;
 mod place;
-mod watchers;
 
 use std::{
     fmt,
@@ -72,13 +70,13 @@ use std::{
 
 use futures_core::Stream;
 
-use self::{changes::Changes, place::Place};
+use self::place::Place;
 use crate::{
     channel::Channel,
     event::Event,
     store::{
-        Append, Appended, Change, Clock, Expect, Head, Limit, Page, Prints, Retention, Start, Store, StoreError,
-        fits_append, fits_init,
+        Append, Appended, Change, Clock, Expect, Head, Limit, Page, Retention, Start, Store, StoreError,
+        kit::{self, Fingerprints, Keep, Watchers},
     },
 };
 
@@ -86,6 +84,8 @@ use crate::{
 #[derive(Clone)]
 pub struct MemoryStore {
     place: Arc<Mutex<Place>>,
+    /// Those of the place, which need not be locked for them.
+    watchers: Watchers,
     clock: Clock,
     retention: Retention,
     max_append_bytes: u64,
@@ -95,8 +95,10 @@ impl MemoryStore {
     /// An empty store with this retention per channel.
     #[must_use]
     pub fn new(retention: Retention) -> Self {
+        let place = Place::new(&retention);
         Self {
-            place: Arc::new(Mutex::new(Place::new(&retention))),
+            watchers: place.watchers.clone(),
+            place: Arc::new(Mutex::new(place)),
             clock: Clock::system(),
             retention,
             max_append_bytes: LARGEST_APPEND,
@@ -146,7 +148,7 @@ impl MemoryStore {
     #[doc(hidden)]
     #[must_use]
     pub fn reopened(&self, own: Retention, all: &Retention) -> Self {
-        self.with_place(|place| place.keep = crate::store::Keep::new(all));
+        self.with_place(|place| place.keep = Keep::new(all));
         Self { retention: own, ..self.clone() }
     }
 
@@ -157,9 +159,9 @@ impl MemoryStore {
         let mut place = self.place.lock().unwrap_or_else(PoisonError::into_inner);
         place.begin(now);
         let done = act(&mut place);
-        let wakers = place.watchers.take_wakers();
+        let wakers = std::mem::take(&mut place.wakers);
         drop(place);
-        wakers.into_iter().for_each(std::task::Waker::wake);
+        wakers.wake();
         done
     }
 }
@@ -179,10 +181,10 @@ impl fmt::Debug for MemoryStore {
 
 impl Store for MemoryStore {
     async fn append(&self, channel: &Channel, append: Append) -> Result<Appended, StoreError> {
-        fits_append(&self.retention, channel, &append.events, self.max_append_bytes)?;
+        kit::check_append_size(&self.retention, channel, &append.events, self.max_append_bytes)?;
         // Before locking, since it hashes all of the data.
-        let prints = Prints::of(&append.events);
-        self.with_place(|place| place.append(channel, append, &prints))
+        let prints = Fingerprints::of(&append.events);
+        self.with_place(|place| place.append(channel, append, prints))
     }
 
     async fn read(&self, channel: &Channel, start: Start, limit: Limit) -> Result<Page, StoreError> {
@@ -194,7 +196,7 @@ impl Store for MemoryStore {
     }
 
     async fn init(&self, channel: &Channel, events: Vec<Event>, expect: Expect) -> Result<Head, StoreError> {
-        fits_init(channel, &events, self.max_append_bytes)?;
+        kit::check_init_size(channel, &events, self.max_append_bytes)?;
         self.with_place(|place| place.init(channel, events, expect))
     }
 
@@ -213,7 +215,7 @@ impl Store for MemoryStore {
     }
 
     fn changes(&self) -> impl Stream<Item = Change> + Send + 'static {
-        Changes::new(Arc::clone(&self.place))
+        self.watchers.watch()
     }
 
     fn retention(&self) -> Retention {
@@ -232,10 +234,10 @@ mod tests {
     fn a_dropped_watcher_is_no_longer_notified() {
         let store = MemoryStore::default();
         let (one, two) = (store.changes(), store.changes());
-        assert_eq!(store.with_place(|place| place.watchers.len()), 2);
+        assert_eq!(store.watchers.count(), 2);
         drop(one);
-        assert_eq!(store.with_place(|place| place.watchers.len()), 1);
+        assert_eq!(store.watchers.count(), 1);
         drop(two);
-        assert_eq!(store.with_place(|place| place.watchers.len()), 0);
+        assert_eq!(store.watchers.count(), 0);
     }
 }

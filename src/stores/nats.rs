@@ -148,6 +148,7 @@ mod channel_update;
 mod connection;
 mod connection_settings;
 mod consumer;
+mod consumer_slot;
 mod current_place;
 mod error;
 mod fairness;
@@ -190,7 +191,6 @@ mod timing;
 mod trimming;
 mod turns;
 mod visibility;
-mod watchers;
 mod write_budget;
 mod writer;
 mod writing;
@@ -209,7 +209,7 @@ use crate::{
     event::Event,
     store::{
         Append, Appended, Change, Expect, Head, Health, Limit, OpenError, Page, Retention, Start, Store, StoreError,
-        fits_append,
+        kit::check_append_size,
     },
 };
 
@@ -264,7 +264,7 @@ impl fmt::Debug for NatsStore {
 impl Store for NatsStore {
     async fn append(&self, channel: &Channel, append: Append) -> Result<Appended, StoreError> {
         // The only other bound is the server's `max_payload`.
-        fits_append(&self.0.settings.retention, channel, &append.events, u64::MAX)?;
+        check_append_size(&self.0.settings.retention, channel, &append.events, u64::MAX)?;
         self.0.write(channel, |answer| Work::Append(append, answer)).await
     }
 
@@ -294,7 +294,7 @@ impl Store for NatsStore {
     }
 
     fn changes(&self) -> impl Stream<Item = Change> + Send + 'static {
-        let (changes, is_first) = self.0.watchers.watch();
+        let (changes, is_first) = self.0.consumer.watch();
         if is_first {
             self.0.runtime.spawn(consumer::run(Arc::downgrade(&self.0)));
         }

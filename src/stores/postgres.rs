@@ -161,7 +161,6 @@ mod shared_connections;
 mod snapshots;
 mod sql;
 mod tls;
-mod watchers;
 mod write;
 mod written;
 
@@ -176,6 +175,7 @@ pub use self::options::{Durability, PostgresOptions};
 use self::{
     error::{CallError, from_open_call, invalid_settings},
     format::VERSION,
+    listener::ListenerTask,
     shared::Inner,
 };
 use crate::{
@@ -183,7 +183,7 @@ use crate::{
     event::Event,
     store::{
         Append, Appended, Change, Expect, Head, Health, Limit, OpenError, Page, Retention, Start, Store, StoreError,
-        fits_append, fits_init,
+        kit::{check_append_size, check_init_size},
     },
 };
 
@@ -287,7 +287,7 @@ impl fmt::Debug for PostgresStore {
 impl Store for PostgresStore {
     async fn append(&self, channel: &Channel, append: Append) -> Result<Appended, StoreError> {
         let settings = &self.0.settings;
-        fits_append(&settings.retention, channel, &append.events, settings.max_append_bytes)?;
+        check_append_size(&settings.retention, channel, &append.events, settings.max_append_bytes)?;
         if append.events.is_empty() && !append.close {
             let head = self.0.head(channel).await?;
             return Ok(Appended { receipts: Vec::new(), entries: Vec::new(), head });
@@ -304,7 +304,7 @@ impl Store for PostgresStore {
     }
 
     async fn init(&self, channel: &Channel, events: Vec<Event>, expect: Expect) -> Result<Head, StoreError> {
-        fits_init(channel, &events, self.0.settings.max_append_bytes)?;
+        check_init_size(channel, &events, self.0.settings.max_append_bytes)?;
         let init = Some(page::new_epoch(channel));
         let options = write::WriteOptions { expect, close: false, init, notify_as: None, reached: 0 };
         let events: Vec<_> = events.iter().collect();
@@ -332,7 +332,7 @@ impl Store for PostgresStore {
 
     fn changes(&self) -> impl Stream<Item = Change> + Send + 'static {
         let listener = self.0.listener.clone();
-        self.0.listener.watchers.watch(|| self.0.database.runtime.spawn(listener.run()).abort_handle())
+        self.0.listener.watchers.watch_with(|| ListenerTask(self.0.database.runtime.spawn(listener.run())))
     }
 
     fn retention(&self) -> Retention {
@@ -341,7 +341,7 @@ impl Store for PostgresStore {
 
     fn health(&self) -> Health {
         match self.0.database.health() {
-            Health::Ready if self.0.listener.watchers.is_late() => Health::Degraded,
+            Health::Ready if self.0.listener.watchers.are_late() => Health::Degraded,
             found => found,
         }
     }

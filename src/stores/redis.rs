@@ -128,7 +128,6 @@ mod server_check;
 mod settings;
 mod shared;
 mod sweep;
-mod watchers;
 mod writer;
 
 use std::{fmt, sync::Arc};
@@ -142,7 +141,7 @@ use crate::{
     event::Event,
     store::{
         Append, Appended, Change, Expect, Head, Health, Limit, OpenError, Page, Retention, Start, Store, StoreError,
-        fits_append, fits_init,
+        kit::{check_append_size, check_init_size},
     },
 };
 
@@ -210,7 +209,7 @@ impl fmt::Debug for RedisStore {
 impl Store for RedisStore {
     async fn append(&self, channel: &Channel, append: Append) -> Result<Appended, StoreError> {
         let settings = &self.0.shared.settings;
-        fits_append(&settings.retention, channel, &append.events, settings.max_append_bytes)?;
+        check_append_size(&settings.retention, channel, &append.events, settings.max_append_bytes)?;
         self.0.writer.append(&self.0.shared, channel, append).await
     }
 
@@ -223,7 +222,7 @@ impl Store for RedisStore {
     }
 
     async fn init(&self, channel: &Channel, events: Vec<Event>, expect: Expect) -> Result<Head, StoreError> {
-        fits_init(channel, &events, self.0.shared.settings.max_append_bytes)?;
+        check_init_size(channel, &events, self.0.shared.settings.max_append_bytes)?;
         self.0.shared.init(channel, &events, expect).await
     }
 

@@ -12,22 +12,23 @@ use super::{
     core::Core,
     listener::{self, Registration},
 };
-use crate::{store::Change, stores::change_queue::ChangeReceiver};
+use crate::store::{Change, kit};
 
 /// Changes by this process and by others. Dropping it deregisters the watcher.
 pub(super) struct Changes {
-    core: Arc<Core>,
-    receiver: ChangeReceiver,
+    changes: kit::Changes,
     registration: Registration,
+    /// The listener only notifies stores that are in use.
+    _core: Arc<Core>,
 }
 
 impl Changes {
     pub(super) fn new(core: Arc<Core>) -> Self {
-        let queue = core.add_watcher();
-        // Watches the notify file before the first poll, so that the resync that the queue starts with covers what came
+        let changes = core.watchers.watch();
+        // Watches the notify file before the first poll, so that the resync that the stream starts with covers what came
         // before.
         let registration = listener::register(&core);
-        Self { core, receiver: ChangeReceiver::new(queue), registration }
+        Self { changes, registration, _core: core }
     }
 }
 
@@ -36,16 +37,10 @@ impl Stream for Changes {
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Change>> {
         loop {
-            let next = self.receiver.poll_next(cx);
+            let next = Pin::new(&mut self.changes).poll_next(cx);
             if next.is_ready() || self.registration.poll(cx).is_pending() {
                 return next;
             }
         }
-    }
-}
-
-impl Drop for Changes {
-    fn drop(&mut self) {
-        self.core.remove_watcher(self.receiver.queue());
     }
 }

@@ -9,22 +9,14 @@ use super::{
 use crate::{
     channel::Channel,
     cursor::Cursor,
-    store::{Head, StoreError, resume::Record},
+    store::{Head, StoreError, kit::LogState, resume::Record},
 };
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct ChannelRow {
     /// 0 until it is inserted.
     pub(super) id: i64,
-    pub(super) record: Record,
-    /// The size of the retained entries, in bytes.
-    pub(super) bytes: u64,
-    /// The append stamp of the newest entry ever; that of the next is not lower.
-    pub(super) newest: u64,
-    /// The append stamp of the oldest retained entry; meaningless when there is none.
-    pub(super) oldest: u64,
-    /// When the last entry was dropped, or the record was created; meaningless while there are entries.
-    pub(super) empty_since: u64,
+    pub(super) log: LogState,
     /// When the janitor maintains the channel next.
     pub(super) due: u64,
 }
@@ -32,13 +24,7 @@ pub(super) struct ChannelRow {
 impl ChannelRow {
     /// An empty, open log that continues above `start`.
     pub(super) fn new(start: Cursor, now: u64, due: u64) -> Self {
-        let record = Record { head: Head { cursor: start, closed: false }, earliest: start, dropped_time: None };
-        Self { id: 0, record, bytes: 0, newest: now, oldest: now, empty_since: now, due }
-    }
-
-    /// How many entries are retained; they are dense.
-    pub(super) fn count(&self) -> u64 {
-        self.record.head.cursor.seq.saturating_sub(self.record.earliest.seq)
+        Self { id: 0, log: LogState::new(start, now), due }
     }
 
     pub(super) fn load(connection: &Connection, channel: &Channel) -> Result<Option<Self>, StoreError> {
@@ -58,19 +44,18 @@ impl ChannelRow {
             |seq, tag| -> rusqlite::Result<_> { Ok(Cursor { epoch, seq: read_u64(row, seq)?, tag: row.get(tag)? }) };
         let head = Head { cursor: at(2, 3)?, closed: row.get(4)? };
         let dropped_time = row.get::<_, Option<i64>>(7)?.map(|time| time as u64);
-        Ok(Self {
-            id: row.get(0)?,
+        let log = LogState {
             record: Record { head, earliest: at(5, 6)?, dropped_time },
             bytes: read_u64(row, 8)?,
             newest: read_u64(row, 9)?,
             oldest: read_u64(row, 10)?,
             empty_since: read_u64(row, 11)?,
-            due: read_u64(row, 12)?,
-        })
+        };
+        Ok(Self { id: row.get(0)?, log, due: read_u64(row, 12)? })
     }
 
     pub(super) fn validated(self) -> Result<Self, StoreError> {
-        let (head, earliest) = (self.record.head.cursor, self.record.earliest);
+        let (head, earliest) = (self.log.record.head.cursor, self.log.record.earliest);
         let is_beyond = head.seq > MAX_SEQ;
         if is_beyond || earliest.seq > head.seq || (earliest.seq == head.seq && earliest.tag != head.tag) {
             return Err(corrupt(format!("the record of channel {} is inconsistent", self.id)));
@@ -85,7 +70,7 @@ impl ChannelRow {
         let mut statement = connection.prepare_cached(sql)?;
         self.bind_what_changes(&mut statement)?;
         statement.raw_bind_parameter(11, channel.as_str())?;
-        statement.raw_bind_parameter(12, self.record.head.cursor.epoch as i64)?;
+        statement.raw_bind_parameter(12, self.log.record.head.cursor.epoch as i64)?;
         statement.raw_bind_parameter(13, self.due as i64)?;
         statement.raw_execute()?;
         self.id = connection.last_insert_rowid();
@@ -110,17 +95,17 @@ impl ChannelRow {
     }
 
     fn bind_what_changes(&self, statement: &mut Statement<'_>) -> rusqlite::Result<()> {
-        let Record { head, earliest, dropped_time } = self.record;
+        let Record { head, earliest, dropped_time } = self.log.record;
         statement.raw_bind_parameter(1, head.cursor.seq as i64)?;
         statement.raw_bind_parameter(2, head.cursor.tag)?;
         statement.raw_bind_parameter(3, head.closed)?;
         statement.raw_bind_parameter(4, earliest.seq as i64)?;
         statement.raw_bind_parameter(5, earliest.tag)?;
         statement.raw_bind_parameter(6, dropped_time.map(|time| time as i64))?;
-        statement.raw_bind_parameter(7, self.bytes as i64)?;
-        statement.raw_bind_parameter(8, self.newest as i64)?;
-        statement.raw_bind_parameter(9, self.oldest as i64)?;
-        statement.raw_bind_parameter(10, self.empty_since as i64)
+        statement.raw_bind_parameter(7, self.log.bytes as i64)?;
+        statement.raw_bind_parameter(8, self.log.newest as i64)?;
+        statement.raw_bind_parameter(9, self.log.oldest as i64)?;
+        statement.raw_bind_parameter(10, self.log.empty_since as i64)
     }
 }
 

@@ -46,7 +46,9 @@ impl From<rusqlite::Error> for OperationError {
 impl From<StoreError> for OperationError {
     fn from(error: StoreError) -> Self {
         match error {
-            reused @ StoreError::KeyReused { .. } => Self::Refused(reused),
+            refused @ (StoreError::KeyReused { .. } | StoreError::Closed { .. } | StoreError::Conflict { .. }) => {
+                Self::Refused(refused)
+            }
             other => Self::Aborted(other),
         }
     }

@@ -209,6 +209,7 @@ impl Committer {
                 tracing::debug!(%error, "cannot write the notify file; other processes find the commit when they next poll");
             }
         }
-        self.core.notify_watchers(self.state.changes.drain(..));
+        self.core.watchers.notify_all(&self.state.changes);
+        self.state.changes.clear();
     }
 }

@@ -3,7 +3,7 @@
 use std::{
     error::Error,
     sync::{
-        Arc, Mutex, MutexGuard, OnceLock, PoisonError,
+        OnceLock,
         atomic::{AtomicU64, Ordering},
     },
 };
@@ -15,9 +15,10 @@ use super::{
     paths::{Identity, Paths},
     quarantine::Quarantine,
 };
-use crate::{
-    store::{Change, Health, Keep, StoreError, resume},
-    stores::change_queue::ChangeQueue,
+use crate::store::{
+    Health, StoreError,
+    kit::{Keep, Watchers},
+    resume,
 };
 
 pub(super) struct Core {
@@ -30,7 +31,7 @@ pub(super) struct Core {
     identity: Option<Identity>,
     /// The latest time that the clock has shown, in Unix milliseconds.
     latest_time: AtomicU64,
-    watchers: Mutex<Vec<Arc<ChangeQueue>>>,
+    pub(super) watchers: Watchers,
     /// How many transactions this store has begun.
     pub(super) attempts: AtomicU64,
     /// How many of them it has committed.
@@ -46,7 +47,7 @@ impl Core {
     pub(super) fn new(paths: Paths, options: FileOptions) -> std::io::Result<Self> {
         let keep = Keep::new(&options.retention);
         let identity = Paths::identity(&paths.db)?;
-        let (latest_time, watchers, attempts, commits, failed_sync) = Default::default();
+        let (latest_time, attempts, commits, failed_sync) = Default::default();
         let (id, quarantine, health) = (resume::fresh_epoch(), Quarantine::default(), FileHealth::default());
         Ok(Self {
             paths,
@@ -55,7 +56,7 @@ impl Core {
             id,
             identity,
             latest_time,
-            watchers,
+            watchers: Watchers::armed(),
             attempts,
             commits,
             failed_sync,
@@ -109,35 +110,5 @@ impl Core {
 
     pub(super) fn failed_sync(&self) -> Option<SyncFailed> {
         self.failed_sync.get().cloned()
-    }
-
-    /// Queues the changes for all watchers in this process.
-    pub(super) fn notify_watchers(&self, changes: impl IntoIterator<Item = Change>) {
-        let watchers = self.watchers().clone();
-        if watchers.is_empty() {
-            return;
-        }
-        for change in changes {
-            let wakers: Vec<_> = watchers.iter().filter_map(|queue| queue.push(change.clone())).collect();
-            wakers.into_iter().for_each(std::task::Waker::wake);
-        }
-    }
-
-    pub(super) fn add_watcher(&self) -> Arc<ChangeQueue> {
-        let queue = Arc::new(ChangeQueue::new());
-        self.watchers().push(Arc::clone(&queue));
-        queue
-    }
-
-    pub(super) fn remove_watcher(&self, queue: &Arc<ChangeQueue>) {
-        self.watchers().retain(|other| !Arc::ptr_eq(other, queue));
-    }
-
-    pub(super) fn is_watched(&self) -> bool {
-        !self.watchers().is_empty()
-    }
-
-    fn watchers(&self) -> MutexGuard<'_, Vec<Arc<ChangeQueue>>> {
-        self.watchers.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

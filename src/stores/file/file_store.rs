@@ -19,8 +19,8 @@ use crate::{
     channel::Channel,
     event::Event,
     store::{
-        Append, Appended, Change, Expect, Head, Health, Limit, Page, Retention, Start, Store, StoreError, fits_append,
-        fits_init,
+        Append, Appended, Change, Expect, Head, Health, Limit, Page, Retention, Start, Store, StoreError,
+        kit::{check_append_size, check_init_size},
     },
 };
 
@@ -117,7 +117,7 @@ impl fmt::Debug for FileStore {
 impl Store for FileStore {
     async fn append(&self, channel: &Channel, append: Append) -> Result<Appended, StoreError> {
         let options = &self.core.options;
-        fits_append(&options.retention, channel, &append.events, options.max_append_bytes)?;
+        check_append_size(&options.retention, channel, &append.events, options.max_append_bytes)?;
         match self.submit(Operation::Append(channel.clone(), append)).await? {
             Reply::Appended(appended) => Ok(appended),
             _ => Err(wrong_reply()),
@@ -142,7 +142,7 @@ impl Store for FileStore {
     }
 
     async fn init(&self, channel: &Channel, events: Vec<Event>, expect: Expect) -> Result<Head, StoreError> {
-        fits_init(channel, &events, self.core.options.max_append_bytes)?;
+        check_init_size(channel, &events, self.core.options.max_append_bytes)?;
         match self.submit(Operation::Init(channel.clone(), events, expect)).await? {
             Reply::Head(head) => Ok(head),
             _ => Err(wrong_reply()),

@@ -16,7 +16,7 @@ use super::{
 use crate::{
     channel::Channel,
     cursor::Cursor,
-    store::{Head, Keep, StoreError, resume},
+    store::{Head, StoreError, kit::Keep, resume},
 };
 
 /// A connection, and the rows that it has read; valid while no other connection commits.
@@ -52,13 +52,13 @@ impl HeadCache {
         for channel in channels {
             if let Some(row) = self.rows.get(channel) {
                 if !limits.is_expired(|keep| Ok(!is_still_valid(keep, row, now)))? {
-                    heads.push(row.record.head);
+                    heads.push(row.log.record.head);
                     continue;
                 }
             }
             heads.push(match read::find_row(&limits, stale, channel) {
                 Ok(Some(row)) => {
-                    let head = row.record.head;
+                    let head = row.log.record.head;
                     self.rows.insert(channel.clone(), row);
                     head
                 }
@@ -89,7 +89,7 @@ fn read_data_version(db: &Connection) -> rusqlite::Result<i64> {
 
 /// Whether the cached head is still valid: only time can have changed it, by expiring the record.
 fn is_still_valid(keep: &Keep, row: &ChannelRow, now: u64) -> bool {
-    row.id == 0 || row.count() > 0 || row.empty_since >= keep.oldest_record(now)
+    row.id == 0 || !row.log.is_over(keep, now)
 }
 
 /// The head of a damaged channel: no cursor is in its epoch.

@@ -18,7 +18,7 @@ use super::{
 };
 use crate::{
     channel::Channel,
-    store::{Keep, StoreError},
+    store::{StoreError, kit::Keep},
 };
 
 pub(super) struct Janitor {

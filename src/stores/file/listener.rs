@@ -115,7 +115,7 @@ fn next_wait() -> Option<(Option<Arc<Inotify>>, Duration)> {
     let mut listener = lock();
     let (watched, unused): (Vec<_>, Vec<_>) = std::mem::take(&mut listener.stores)
         .into_iter()
-        .partition(|store| store.core.upgrade().is_some_and(|core| core.is_watched()));
+        .partition(|store| store.core.upgrade().is_some_and(|core| core.watchers.count() > 0));
     listener.stores = watched;
     for watch in unused.iter().filter_map(|store| store.watch) {
         // Stores on the same file share a watch.

@@ -1,5 +1,7 @@
 //! Lists channels.
 
+use std::ops::Bound;
+
 use rusqlite::{Connection, TransactionBehavior};
 
 use super::{
@@ -11,7 +13,7 @@ use super::{
 };
 use crate::{
     channel::Channel,
-    store::{Head, StoreError},
+    store::{Head, StoreError, kit::listing_start},
 };
 
 /// A page of the channels whose names start with `prefix` and follow `after`.
@@ -27,11 +29,14 @@ pub(super) fn channels(
     format::check_read(&transaction)?;
     let limits = SnapshotRetention::new(&transaction, &core.keep, now);
     // The index of names compares bytes.
-    let after = after.map(Channel::as_str).filter(|after| *after >= prefix);
-    let relation = if after.is_some() { ">" } else { ">=" };
+    let (relation, name) = match listing_start(prefix, after) {
+        Bound::Excluded(after) => (">", after),
+        Bound::Included(prefix) => (">=", prefix),
+        Bound::Unbounded => (">=", ""),
+    };
     let sql = format!("SELECT {CHANNEL_COLUMNS}, name FROM channels WHERE name {relation} ?1 ORDER BY name");
     let mut statement = transaction.prepare_cached(&sql).map_err(from_sql)?;
-    let mut rows = statement.query([after.unwrap_or(prefix)]).map_err(from_sql)?;
+    let mut rows = statement.query([name]).map_err(from_sql)?;
     let (limit, mut listed) = (limit.min(MAX_LISTED), Vec::new());
     while listed.len() < limit {
         let Some(row) = rows.next().map_err(from_sql)? else { break };
@@ -46,7 +51,7 @@ pub(super) fn channels(
         match named {
             Ok((channel, channel_row)) => {
                 if !limits.is_expired(|keep| retention::is_forgotten(&transaction, &channel_row, keep, now))? {
-                    listed.push((channel, channel_row.record.head));
+                    listed.push((channel, channel_row.log.record.head));
                 }
             }
             Err(error) => core.quarantine.report(&core.paths.db, &String::from_utf8_lossy(name), &error),

@@ -53,12 +53,12 @@ impl NotifyReader {
                 let foreign: Vec<_> =
                     notifications.into_iter().filter(|notification| notification.writer != core.id).collect();
                 if !foreign.is_empty() {
-                    core.notify_watchers(self.changes_of(&core, &foreign));
+                    core.watchers.notify_all(&self.changes_of(&core, &foreign));
                 }
             }
             Some(Ok(None)) => {
                 self.notified = true;
-                core.notify_watchers([Change::Resync]);
+                core.watchers.notify(|| Change::Resync);
             }
             Some(Err(_)) | None => {}
         }
@@ -83,7 +83,7 @@ impl NotifyReader {
         let has_unread_commits = version.is_none() || (self.version != version && !self.notified);
         // The first check has nothing to compare with; but the watchers have started with a resync.
         if replaced || (has_unread_commits && self.version.is_some()) {
-            core.notify_watchers([Change::Resync]);
+            core.watchers.notify(|| Change::Resync);
         }
         self.version = version;
         self.notified = false;
@@ -165,7 +165,11 @@ fn change(
         }
         _ => Vec::new(),
     };
-    Ok(if entries.is_empty() { Change::Head(name.clone(), channel_row.record.head) } else { Change::Entries(entries) })
+    Ok(if entries.is_empty() {
+        Change::Head(name.clone(), channel_row.log.record.head)
+    } else {
+        Change::Entries(entries)
+    })
 }
 
 /// Merges consecutive entries of one channel, and repeated heads.
@@ -215,7 +219,7 @@ fn entries(
     let mut entries = Vec::new();
     while *bytes < MAX_BYTES {
         let Some(row) = rows.next().map_err(from_sql)? else { break };
-        let entry = entry_row::read(row, name, channel_row.id, channel_row.record.head.cursor.epoch)?;
+        let entry = entry_row::read(row, name, channel_row.id, channel_row.log.record.head.cursor.epoch)?;
         *bytes += entry.size();
         entries.push(entry);
     }

@@ -14,8 +14,9 @@ use crate::{
     channel::Channel,
     cursor::Cursor,
     store::{
-        Entry, Keep, Limit, Outcome, Page, Start, StoreError,
-        resume::{self, Record},
+        Limit, Page, Start, StoreError,
+        kit::{Keep, PageBuilder},
+        resume::Record,
     },
 };
 
@@ -60,7 +61,7 @@ pub(super) fn find_row(
         if stale == StaleRecord::Report {
             return Ok(None);
         }
-        forgotten_seq = row.record.head.cursor.seq;
+        forgotten_seq = row.log.record.head.cursor.seq;
     }
     let (epoch, floor) = floors::of_channel(db, channel).map_err(from_sql)?;
     Ok(Some(ChannelRow::new(Record::absent(epoch, floor.max(forgotten_seq), channel).head.cursor, 0, 0)))
@@ -76,8 +77,8 @@ struct ChannelSnapshot<'a> {
 
 impl<'a> ChannelSnapshot<'a> {
     fn new(limits: &SnapshotRetention<'a>, channel: &'a Channel, row: &ChannelRow) -> Result<Self, StoreError> {
-        let mut snapshot = Self { db: limits.db, channel, id: row.id, record: row.record };
-        if limits.is_expired(|keep| Ok(row.count() > 0 && row.oldest < keep.oldest(limits.now)))? {
+        let mut snapshot = Self { db: limits.db, channel, id: row.id, record: row.log.record };
+        if limits.is_expired(|keep| Ok(row.log.count() > 0 && row.log.oldest < keep.oldest(limits.now)))? {
             snapshot.skip_older(limits.largest()?.oldest(limits.now))?;
         }
         Ok(snapshot)
@@ -104,88 +105,55 @@ impl<'a> ChannelSnapshot<'a> {
     }
 
     fn page(&self, start: Start, limit: Limit) -> Result<Page, StoreError> {
-        let Record { head, earliest, .. } = self.record;
-        let (outcome, from) = match start {
-            Start::Beginning | Start::Earliest => (Outcome::Continued, earliest),
-            Start::Latest => (Outcome::Continued, head.cursor),
-            Start::Last(n) => (Outcome::Continued, self.position(head.cursor.seq.saturating_sub(n))?),
-            Start::Time(time) => return self.page_of_time(time, limit),
-            Start::After(cursor) => match self.outcome(cursor)? {
-                Outcome::Continued => (Outcome::Continued, cursor),
-                reset => (reset, earliest),
-            },
-        };
-        let entries = self.entries_after(from, limit)?;
-        let next = entries.last().map_or(from, |last| last.cursor);
-        Ok(Page { outcome, from, entries, next, head })
+        let tag_at = |seq| self.position(seq).map(|position| Some(position.tag));
+        let mut page = PageBuilder::new(&self.record, start, limit, tag_at)?;
+        match start {
+            Start::Time(time) => self.take_above(time, limit, &mut page)?,
+            _ => self.take_following(limit, &mut page)?,
+        }
+        Ok(page.finish())
     }
 
-    fn outcome(&self, cursor: Cursor) -> Result<Outcome, StoreError> {
-        let mut failed = None;
-        let tag_at = |seq| match self.position(seq) {
-            Ok(position) => Some(position.tag),
-            Err(error) => {
-                failed = Some(error);
-                None
-            }
-        };
-        let outcome = resume::outcome(&self.record, cursor, tag_at);
-        failed.map_or(Ok(outcome), Err)
-    }
-
-    /// Differs from other reads in where the page ends: entries filtered out after the last one have been read too.
-    fn page_of_time(&self, time: u64, limit: Limit) -> Result<Page, StoreError> {
-        let Record { head, earliest, .. } = self.record;
+    /// Takes the entries with a time above `time`.
+    fn take_above(&self, time: u64, limit: Limit, page: &mut PageBuilder) -> Result<(), StoreError> {
         let sql = format!(
             "SELECT {ENTRY_COLUMNS} FROM entries WHERE channel = ?1 AND seq > ?2 AND time > ?3 ORDER BY seq LIMIT ?4"
         );
-        // One more than the limit, to learn where the page starts and whether more entries follow.
+        // One more than the limit, to learn whether more entries follow.
         let asked = (limit.events.saturating_add(1)).min(i64::MAX as usize) as i64;
         let mut statement = self.db.prepare_cached(&sql).map_err(from_sql)?;
-        let time = time.min(i64::MAX as u64);
-        let mut rows = statement.query((self.id, earliest.seq as i64, time as i64, asked)).map_err(from_sql)?;
-        let (mut entries, mut bytes, mut from, mut more) = (Vec::new(), 0, None, false);
+        let (after, time) = (page.after().seq as i64, time.min(i64::MAX as u64) as i64);
+        let mut rows = statement.query((self.id, after, time, asked)).map_err(from_sql)?;
         while let Some(row) = rows.next().map_err(from_sql)? {
-            let entry = entry_row::read(row, self.channel, self.id, head.cursor.epoch)?;
-            from = from.or(Some(entry.prev()));
-            bytes += entry.size();
-            if entries.len() == limit.events || (!entries.is_empty() && bytes > limit.bytes) {
-                more = true;
+            let entry = entry_row::read(row, self.channel, self.id, self.record.head.cursor.epoch)?;
+            if page.take(entry).is_break() {
                 break;
             }
-            entries.push(entry);
         }
-        let from = from.unwrap_or(head.cursor);
-        let last = entries.last().map_or(from, |last| last.cursor);
-        let next = if more { last } else { head.cursor };
-        Ok(Page { outcome: resume::outcome_of_time(&self.record, time), from, entries, next, head })
+        Ok(())
     }
 
-    /// As many entries as fit. Fails if an entry does not follow the one before it: then entries are missing.
-    fn entries_after(&self, from: Cursor, limit: Limit) -> Result<Vec<Entry>, StoreError> {
-        let head = self.record.head.cursor;
-        let due = head.seq.saturating_sub(from.seq).min(limit.events as u64);
-        let mut entries = Vec::with_capacity(due.min(1024) as usize);
+    /// Takes as many entries as fit. Fails if an entry does not follow the one before it: then entries are missing.
+    fn take_following(&self, limit: Limit, page: &mut PageBuilder) -> Result<(), StoreError> {
+        let (mut at, head) = (page.after(), self.record.head.cursor);
+        let due = head.seq.saturating_sub(at.seq).min(limit.events as u64);
         if due == 0 {
-            return Ok(entries);
+            return Ok(());
         }
         let sql = format!("SELECT {ENTRY_COLUMNS} FROM entries WHERE channel = ?1 AND seq > ?2 ORDER BY seq LIMIT ?3");
         let mut statement = self.db.prepare_cached(&sql).map_err(from_sql)?;
-        let mut rows = statement.query((self.id, from.seq as i64, due as i64)).map_err(from_sql)?;
-        let (mut at, mut bytes) = (from, 0);
+        let mut rows = statement.query((self.id, at.seq as i64, due as i64)).map_err(from_sql)?;
         while let Some(row) = rows.next().map_err(from_sql)? {
             let entry = entry_row::read(row, self.channel, self.id, head.epoch)?;
             if entry.prev() != at || (entry.cursor.seq == head.seq && entry.cursor != head) {
                 return Err(self.missing_entry(at.seq + 1));
             }
-            bytes += entry.size();
-            if !entries.is_empty() && bytes > limit.bytes {
-                return Ok(entries);
-            }
             at = entry.cursor;
-            entries.push(entry);
+            if page.take(entry).is_break() {
+                return Ok(());
+            }
         }
-        if entries.len() as u64 == due { Ok(entries) } else { Err(self.missing_entry(at.seq + 1)) }
+        if at.seq == head.seq { Ok(()) } else { Err(self.missing_entry(at.seq + 1)) }
     }
 
     /// The position at `seq`, or the earliest one if that is newer.

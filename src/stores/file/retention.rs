@@ -3,29 +3,29 @@
 use rusqlite::Connection;
 
 use super::{channel_row::ChannelRow, columns::read_u64};
-use crate::store::{Keep, resume};
+use crate::{cursor::Cursor, store::kit::Keep};
 
 /// Whether there is enough to drop. A channel may exceed its limits a little, so that not every append also writes to
 /// the other end of the log.
 pub(super) fn is_exceeded(keep: &Keep, channel_row: &ChannelRow, now: u64) -> bool {
-    let count = channel_row.count();
+    let count = channel_row.log.count();
     let events = keep.events.saturating_add((keep.events / 4).min(MAX_SLACK));
     let bytes = keep.bytes.saturating_add((keep.bytes / 4).min(MAX_SLACK * 1024));
     count > events
-        || (count > 1 && channel_row.bytes > bytes)
-        || (count > 0 && too_old_at(keep, channel_row.oldest) <= now)
+        || (count > 1 && channel_row.log.bytes > bytes)
+        || (count > 0 && too_old_at(keep, channel_row.log.oldest) <= now)
 }
 
 /// When the janitor should maintain the channel: when its oldest entry, or its record, expires. Not earlier, since each
 /// maintenance is a write.
 pub(super) fn next_maintenance(channel_row: &ChannelRow, keep: &Keep, now: u64) -> u64 {
-    match channel_row.count() {
+    match channel_row.log.count() {
         0 => {
-            let forgotten = channel_row.empty_since.saturating_add(keep.forget_after).saturating_add(1);
+            let forgotten = channel_row.log.empty_since.saturating_add(keep.forget_after).saturating_add(1);
             // If that is past, a key keeps the record.
             if forgotten > now { forgotten } else { now.saturating_add(keep.key_window).saturating_add(1) }
         }
-        _ => too_old_at(keep, channel_row.oldest),
+        _ => too_old_at(keep, channel_row.log.oldest),
     }
 }
 
@@ -52,37 +52,27 @@ pub(super) fn trim(
                  + octet_length(channels.name)
                FROM entries JOIN channels ON channels.id = entries.channel
                WHERE channel = ?1 AND seq > ?2 ORDER BY seq LIMIT ?3";
-    let before = channel_row.record.earliest;
+    let before = channel_row.log.record.earliest;
     let mut statement = db.prepare_cached(sql)?;
     let mut rows = statement.query((channel_row.id, before.seq as i64, (most + 1) as i64))?;
     let mut dropped = 0;
     while let Some(row) = rows.next()? {
-        channel_row.oldest = read_u64(row, 2)?;
-        let count = channel_row.count();
-        let is_kept = count <= keep.events
-            && (channel_row.bytes <= keep.bytes || count == 1)
-            && channel_row.oldest >= keep.oldest(now);
-        if is_kept || dropped == most {
+        channel_row.log.oldest = read_u64(row, 2)?;
+        if !channel_row.log.exceeds(keep, now) || dropped == most {
             break;
         }
         dropped += 1;
-        channel_row.record.earliest.seq = read_u64(row, 0)?;
-        channel_row.record.earliest.tag = row.get(1)?;
-        channel_row.record.dropped_time =
-            channel_row.record.dropped_time.max(Some(resume::dropped_time(read_u64(row, 3)?, channel_row.oldest)));
-        channel_row.bytes = channel_row.bytes.saturating_sub(read_u64(row, 4)?);
-    }
-    if channel_row.count() == 0 {
-        channel_row.empty_since = now;
+        let cursor = Cursor { seq: read_u64(row, 0)?, tag: row.get(1)?, ..before };
+        channel_row.log.drop_oldest(cursor, read_u64(row, 3)?, read_u64(row, 4)?, now);
     }
     let sql = "DELETE FROM entries WHERE channel = ?1 AND seq <= ?2";
-    db.prepare_cached(sql)?.execute((channel_row.id, channel_row.record.earliest.seq as i64))?;
+    db.prepare_cached(sql)?.execute((channel_row.id, channel_row.log.record.earliest.seq as i64))?;
     Ok(dropped > 0)
 }
 
 /// Whether the record has been without entries and keys for longer than `forget_after`.
 pub(super) fn is_forgotten(db: &Connection, channel_row: &ChannelRow, keep: &Keep, now: u64) -> rusqlite::Result<bool> {
-    if channel_row.count() > 0 || now.saturating_sub(channel_row.empty_since) <= keep.forget_after {
+    if !channel_row.log.is_over(keep, now) {
         return Ok(false);
     }
     let since = keep.oldest_key(now);

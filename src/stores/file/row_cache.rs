@@ -110,7 +110,7 @@ impl RowCache {
         channel: &Channel,
         row: &ChannelRow,
     ) -> Result<(), OperationError> {
-        self.raise_floor(db, channel, row.record.head.cursor.seq)?;
+        self.raise_floor(db, channel, row.log.record.head.cursor.seq)?;
         self.remove(db, channel, row.id)
     }
 

@@ -6,7 +6,7 @@ use std::cell::OnceCell;
 use rusqlite::{Connection, ErrorCode, Transaction, TransactionBehavior};
 
 use super::{columns::read_u64, error::from_sql, format};
-use crate::store::{Keep, StoreError};
+use crate::store::{StoreError, kit::Keep};
 
 /// The shared retention, as last read.
 pub(super) struct SharedRetention {

@@ -5,7 +5,7 @@ use rusqlite::Connection;
 use super::{
     channel_row::ChannelRow,
     commit_error::OperationError,
-    entries::{find_key, insert_event, insert_unknown},
+    entries::{find_key, insert_entry, insert_key},
     notify_file::Changed,
     retention,
     row_cache::RowCache,
@@ -13,9 +13,13 @@ use super::{
 };
 use crate::{
     channel::Channel,
-    cursor::{Cursor, epoch_of},
-    event::Event,
-    store::{Append, Appended, Change, Entry, Expect, Head, Keep, Prints, Receipt, StoreError, judge, resume},
+    cursor::Cursor,
+    event::{Event, EventKey},
+    store::{
+        Append, Appended, Change, Entry, Expect, Head, StoreError,
+        kit::{Addition, Before, Decision, Fingerprints, Keep, Sequencer, init_start},
+        resume,
+    },
 };
 
 /// The database as it is within the current transaction, and what to tell watchers when it is committed.
@@ -71,31 +75,30 @@ impl TxState {
         append: &Append,
     ) -> Result<Appended, OperationError> {
         let row = self.retained_row(db, now, channel)?;
-        let head = match &row {
-            Some(row) => row.record.head,
-            None => self.rows.absent_head(db, channel)?,
+        let before = self.before(db, channel, row.as_ref())?;
+        let stamp = row.as_ref().map_or(now, |row| row.log.stamp(now));
+        let since = self.retention.keep.oldest_key(now);
+        let known = |key: &EventKey| match &row {
+            Some(row) => find_key(db, row, key, since),
+            None => Ok(None),
         };
-        let stamp = row.as_ref().map_or(now, |row| now.max(row.newest));
-        let prints = Prints::of(&append.events);
-        let known = self.judge(db, now, row.as_ref(), &append.events, &prints)?;
-        let has_new = known.iter().any(Option::is_none);
-        // An append that changes nothing succeeds whatever it expects, so that a repeated append succeeds as the first
-        // did.
-        if !has_new && (!append.close || head.closed) {
-            return Ok(Appended { receipts: known.into_iter().flatten().collect(), entries: Vec::new(), head });
-        }
-        if has_new && head.closed {
-            return Err(OperationError::Refused(StoreError::Closed { head }));
-        }
-        check_expectation(row.as_ref(), head, append.expect)?;
+        let draft = match before.decide(append, Fingerprints::of(&append.events), known)? {
+            Decision::Unchanged(appended) => return Ok(appended),
+            Decision::Write(draft) => draft,
+        };
         let mut row = match row {
             Some(row) => row,
-            None => self.insert_row(db, now, channel, head.cursor)?,
+            None => self.insert_row(db, now, channel, before.head().cursor)?,
         };
-        let (receipts, entries) = insert_unknown(db, &mut row, channel, &append.events, (&prints, known), stamp)?;
-        row.record.head.closed |= append.close;
-        let head = row.record.head;
-        retention::trim(db, &mut row, &self.retention.keep, now, entries.len() as u64)?;
+        let Addition { appended, keys, .. } = draft.complete(channel, append.events.clone(), stamp, resume::fresh_tag);
+        for entry in &appended.entries {
+            insert_entry(db, &mut row, entry)?;
+        }
+        for (key, known) in keys {
+            insert_key(db, row.id, &key, known, stamp)?;
+        }
+        row.log.record.head = appended.head;
+        retention::trim(db, &mut row, &self.retention.keep, now, appended.entries.len() as u64)?;
         // A channel that was empty was to be maintained when its record expires, which may be later than its entries
         // do.
         let next = retention::next_maintenance(&row, &self.retention.keep, now);
@@ -103,9 +106,9 @@ impl TxState {
             row.due = next;
             row.update_due(db)?;
         }
-        self.record_changes(&row, channel, &entries, append);
+        self.record_changes(&row, channel, &appended.entries, append);
         self.rows.store_row(channel, row);
-        Ok(Appended { receipts, entries, head })
+        Ok(appended)
     }
 
     fn record_changes(&mut self, row: &ChannelRow, channel: &Channel, entries: &[Entry], append: &Append) {
@@ -125,7 +128,7 @@ impl TxState {
 
     fn record_head(&mut self, row: &ChannelRow, channel: &Channel) {
         self.notifications.push(Changed::Head { channel: row.id });
-        self.changes.push(Change::Head(channel.clone(), row.record.head));
+        self.changes.push(Change::Head(channel.clone(), row.log.record.head));
     }
 
     pub(super) fn init(
@@ -138,16 +141,13 @@ impl TxState {
     ) -> Result<Head, OperationError> {
         let (above, stamp) = match self.retained_row(db, now, channel) {
             Ok(old) => {
-                let head = match &old {
-                    Some(row) => row.record.head,
-                    None => self.rows.absent_head(db, channel)?,
-                };
-                check_expectation(old.as_ref(), head, expect)?;
-                let stamp = old.as_ref().map_or(now, |row| now.max(row.newest));
+                let before = self.before(db, channel, old.as_ref())?;
+                before.check(expect)?;
+                let stamp = old.as_ref().map_or(now, |row| row.log.stamp(now));
                 if let Some(old) = old {
                     self.rows.remove(db, channel, old.id)?;
                 }
-                (head.cursor.seq, stamp)
+                (before.head().cursor.seq, stamp)
             }
             // Only `Expect::Any` can hold for a record that cannot be read.
             Err(OperationError::Aborted(StoreError::Corrupt(_))) if expect == Expect::Any => {
@@ -155,14 +155,14 @@ impl TxState {
             }
             Err(error) => return Err(error),
         };
-        // Continues above the old head, so that forgetting the new log raises the floor above the old one too.
-        let start = Cursor { epoch: epoch_of(resume::fresh_epoch(), channel), seq: above, tag: 0 };
+        let start = init_start(channel, above);
         let mut row = self.insert_row(db, now, channel, start)?;
+        let mut log = Sequencer::new(channel, start, stamp);
         for event in events {
-            insert_event(db, &mut row, channel, event, stamp)?;
+            insert_entry(db, &mut row, &log.entry(event.clone(), resume::fresh_tag()))?;
         }
         retention::trim(db, &mut row, &self.retention.keep, now, events.len() as u64)?;
-        let head = row.record.head;
+        let head = row.log.record.head;
         self.record_head(&row, channel);
         self.rows.store_row(channel, row);
         Ok(head)
@@ -236,29 +236,16 @@ impl TxState {
         Ok(row)
     }
 
-    /// For each event the receipt of the append that first had its key, if there was one. For a key that the batch
-    /// itself repeats, [`insert_unknown`] finds the receipt.
-    fn judge(
-        &self,
+    /// The channel with this row, or none.
+    fn before(
+        &mut self,
         db: &Connection,
-        now: u64,
+        channel: &Channel,
         row: Option<&ChannelRow>,
-        events: &[Event],
-        prints: &Prints,
-    ) -> Result<Vec<Option<Receipt>>, OperationError> {
-        let since = self.retention.keep.oldest_key(now);
-        judge(events, prints, |key| match row {
-            Some(row) => find_key(db, row, key, since),
-            None => Ok(None),
+    ) -> Result<Before, OperationError> {
+        Ok(match row {
+            Some(row) => Before::recorded(row.log.record.head),
+            None => Before::absent(self.rows.absent_head(db, channel)?),
         })
     }
-}
-
-fn check_expectation(row: Option<&ChannelRow>, head: Head, expect: Expect) -> Result<(), OperationError> {
-    let holds = match expect {
-        Expect::Any => true,
-        Expect::NeverUsed => row.is_none(),
-        Expect::At(cursor) => cursor == head.cursor,
-    };
-    if holds { Ok(()) } else { Err(OperationError::Refused(StoreError::Conflict { head })) }
 }

@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 
 use super::{counted_map::CountedMap, heap_size};
-use crate::{event::EventKey, store::Known};
+use crate::{event::EventKey, store::kit::Known};
 
 #[derive(Default)]
 pub(super) struct Keys {

@@ -1,7 +1,7 @@
 //! One channel: its record and its retained entries. Takes the time as an argument; deterministic except for the tags
 //! it draws.
 
-use std::collections::VecDeque;
+use std::{collections::VecDeque, convert::Infallible};
 
 use super::{heap_size, keys::Keys};
 use crate::{
@@ -9,27 +9,23 @@ use crate::{
     cursor::Cursor,
     event::{Event, EventKey},
     store::{
-        Entry, Head, Keep, Known, Limit, Outcome, Page, Receipt, Start,
-        resume::{self, Record, Tags},
-        size_of,
+        Appended, Entry, Limit, Page, Start,
+        kit::{Addition, Draft, Keep, Known, LogState, PageBuilder, Sequencer, entry_size},
+        resume::Tags,
     },
 };
 
 pub(super) struct Log {
     /// Shared by all entries, whichever equal `Channel` an append brings.
     channel: Channel,
-    /// `earliest` is always just before `entries`, and `head` always at their end.
-    pub(super) record: Record,
+    /// That of `entries`.
+    pub(super) state: LogState,
     /// The retained entries; dense, so a `seq` determines the index.
     entries: VecDeque<Entry>,
-    /// The bytes of `entries` that count towards retention.
-    bytes: u64,
     /// The heap bytes of the contents of `entries`, without the deque itself.
     content: u64,
     keys: Keys,
     tags: Tags,
-    /// When the last entry was dropped, or the record was created; meaningless while there are entries.
-    empty_since: u64,
     /// When the janitor checks the channel next. Distinguishes the record's place in the queue from that of a deleted
     /// one of the same name.
     pub(super) janitor_due: u64,
@@ -40,9 +36,8 @@ pub(super) struct Log {
 impl Log {
     /// An empty, open log that continues above `start`.
     pub(super) fn new(channel: Channel, start: Cursor, now: u64) -> Self {
-        let record = Record { head: Head { cursor: start, closed: false }, earliest: start, dropped_time: None };
-        let (entries, bytes, content, keys, tags, janitor_due, counted_bytes) = Default::default();
-        Self { channel, record, entries, bytes, content, keys, tags, empty_since: now, janitor_due, counted_bytes }
+        let (entries, content, keys, tags, janitor_due, counted_bytes) = Default::default();
+        Self { channel, state: LogState::new(start, now), entries, content, keys, tags, janitor_due, counted_bytes }
     }
 
     /// Drops everything, and continues above `start`.
@@ -56,87 +51,53 @@ impl Log {
         self.keys.get(key)
     }
 
-    /// Appends `event` unless its key is remembered.
-    pub(super) fn push(&mut self, event: Event, print: u64, now: u64) -> Receipt {
-        let Some(key) = event.key().cloned() else { return self.push_unkeyed(event, now) };
-        if let Some(first) = self.keys.get(&key) {
-            return first.receipt;
-        }
-        let receipt = self.push_unkeyed(event, now);
-        self.keys.remember(key, Known::new(receipt, Some(print)), now);
-        receipt
+    /// Appends what was decided; `events` are those of the append.
+    pub(super) fn append(&mut self, draft: Draft, events: Vec<Event>, now: u64) -> Appended {
+        let Addition { appended, keys, .. } = draft.complete(&self.channel, events, now, || self.tags.draw());
+        appended.entries.iter().cloned().for_each(|entry| self.push(entry));
+        keys.into_iter().for_each(|(key, known)| self.keys.remember(key, known, now));
+        self.state.record.head = appended.head;
+        appended
     }
 
-    /// Appends `event` and ignores its key.
-    pub(super) fn push_unkeyed(&mut self, event: Event, now: u64) -> Receipt {
-        let prev = self.record.head.cursor;
-        let cursor = Cursor { seq: prev.seq + 1, tag: self.tags.draw(), ..prev };
-        let time = event.time().unwrap_or(now);
-        let (data, name) = event.into_parts();
-        let entry =
-            Entry { channel: self.channel.clone(), cursor, prev_tag: prev.tag, appended: now, time, name, data };
-        self.bytes += entry.size() as u64;
+    /// Appends these events, and ignores their keys.
+    pub(super) fn append_unkeyed(&mut self, events: Vec<Event>, now: u64) {
+        let channel = self.channel.clone();
+        let mut log = Sequencer::new(&channel, self.state.record.head.cursor, now);
+        for event in events {
+            let entry = log.entry(event, self.tags.draw());
+            self.push(entry);
+        }
+    }
+
+    fn push(&mut self, entry: Entry) {
+        self.state.add(&entry);
         self.content += heap_size::entry(&entry);
         self.entries.push_back(entry);
-        self.record.head.cursor = cursor;
-        Receipt { cursor, time, duplicate: false }
+    }
+
+    pub(super) fn read(&self, start: Start, limit: Limit) -> Page {
+        let tag_at = |seq| Ok::<_, Infallible>(self.entry(seq).map(|entry| entry.cursor.tag));
+        let Ok(mut page) = PageBuilder::new(&self.state.record, start, limit, tag_at);
+        _ = self.after(page.after().seq).cloned().try_for_each(|entry| page.take(entry));
+        page.finish()
     }
 
     /// The retained entries after the position `seq`.
     pub(super) fn after(&self, seq: u64) -> impl Iterator<Item = &Entry> {
-        let skipped = seq.saturating_sub(self.record.earliest.seq);
+        let skipped = seq.saturating_sub(self.state.record.earliest.seq);
         self.entries.range(usize::try_from(skipped).unwrap_or(usize::MAX).min(self.entries.len())..)
     }
 
-    pub(super) fn read(&self, start: Start, limit: Limit) -> Page {
-        let Record { head, earliest, .. } = self.record;
-        let (outcome, from) = match start {
-            Start::Beginning | Start::Earliest => (Outcome::Continued, earliest),
-            Start::Latest => (Outcome::Continued, head.cursor),
-            Start::Last(n) => (Outcome::Continued, self.position(head.cursor.seq.saturating_sub(n))),
-            Start::Time(time) => return self.read_time(time, limit),
-            Start::After(cursor) => {
-                match resume::outcome(&self.record, cursor, |seq| self.entry(seq).map(|entry| entry.cursor.tag)) {
-                    Outcome::Continued => (Outcome::Continued, cursor),
-                    reset => (reset, earliest),
-                }
-            }
-        };
-        let entries = bounded(self.after(from.seq), limit);
-        let next = entries.last().map_or(from, |last| last.cursor);
-        Page { outcome, from, entries, next, head }
-    }
-
-    /// Differs from other reads in where the page ends: entries filtered out after the last one have been read too.
-    fn read_time(&self, time: u64, limit: Limit) -> Page {
-        let head = self.record.head;
-        let wanted = || self.entries.iter().filter(|entry| entry.time > time);
-        let from = wanted().next().map_or(head.cursor, Entry::prev);
-        let entries = bounded(wanted(), limit);
-        let last = entries.last().map_or(from, |last| last.cursor);
-        let next = if self.after(last.seq).any(|entry| entry.time > time) { last } else { head.cursor };
-        Page { outcome: resume::outcome_of_time(&self.record, time), from, entries, next, head }
-    }
-
-    /// The position at `seq`, or at the earliest when that is newer.
-    fn position(&self, seq: u64) -> Cursor {
-        self.entry(seq).map_or(self.record.earliest, |entry| entry.cursor)
-    }
-
     fn entry(&self, seq: u64) -> Option<&Entry> {
-        let index = seq.checked_sub(self.record.earliest.seq)?.checked_sub(1)?;
+        let index = seq.checked_sub(self.state.record.earliest.seq)?.checked_sub(1)?;
         self.entries.get(usize::try_from(index).ok()?)
     }
 
     /// Drops the entries and keys that have expired.
     pub(super) fn trim(&mut self, keep: &Keep, now: u64) {
         self.keys.expire(keep.oldest_key(now));
-        let oldest = keep.oldest(now);
-        while let Some(first) = self.entries.front() {
-            let count = self.entries.len() as u64;
-            if count <= keep.events && (self.bytes <= keep.bytes || count == 1) && first.appended >= oldest {
-                break;
-            }
+        while self.state.exceeds(keep, now) {
             self.drop_first(now);
         }
         heap_size::shrink_deque(&mut self.entries);
@@ -166,7 +127,7 @@ impl Log {
     pub(super) fn growth<'a>(&self, keep: &Keep, new: impl Iterator<Item = &'a Event> + Clone) -> u64 {
         let more = new.clone().count();
         let mut count = (self.entries.len() + more) as u64;
-        let mut bytes = self.bytes + new.clone().map(|event| size_of(&self.channel, event)).sum::<u64>();
+        let mut bytes = self.state.bytes + new.clone().map(|event| entry_size(&self.channel, event)).sum::<u64>();
         let grown = heap_size::deque_growth(&self.entries, more) + new.map(heap_size::event).sum::<u64>();
         let dropped = self.entries.iter().take_while(|first| {
             let is_dropped = count > keep.events || bytes > keep.bytes;
@@ -179,40 +140,27 @@ impl Log {
 
     fn drop_first(&mut self, now: u64) {
         let Some(first) = self.entries.pop_front() else { return };
-        self.record.earliest = first.cursor;
-        self.record.dropped_time = self.record.dropped_time.max(Some(resume::dropped_time(first.time, first.appended)));
-        self.bytes -= first.size() as u64;
-        self.content -= heap_size::entry(&first);
-        if self.entries.is_empty() {
-            self.empty_since = now;
+        self.state.drop_oldest(first.cursor, first.time, first.size() as u64, now);
+        if let Some(next) = self.entries.front() {
+            self.state.oldest = next.appended;
         }
+        self.content -= heap_size::entry(&first);
     }
 
     /// Whether the record has been without entries and keys for longer than `forget_after`.
     pub(super) fn is_forgotten(&self, keep: &Keep, now: u64) -> bool {
-        self.entries.is_empty() && self.keys.is_empty() && now.saturating_sub(self.empty_since) > keep.forget_after
+        self.keys.is_empty() && self.state.is_over(keep, now)
     }
 
     #[cfg(feature = "testing")]
     pub(super) fn lose_tail(&mut self, n: u64, now: u64) {
         for _ in 0..n {
             let Some(last) = self.entries.pop_back() else { break };
-            self.bytes -= last.size() as u64;
+            self.state.bytes -= last.size() as u64;
             self.content -= heap_size::entry(&last);
-            self.record.head.cursor = last.prev();
+            self.state.record.head.cursor = last.prev();
         }
-        self.keys.lose_above(self.record.head.cursor.seq);
-        self.empty_since = now;
+        self.keys.lose_above(self.state.record.head.cursor.seq);
+        self.state.empty_since = now;
     }
-}
-
-/// As many of `entries` as fit, and at least one.
-fn bounded<'a>(entries: impl Iterator<Item = &'a Entry>, limit: Limit) -> Vec<Entry> {
-    let mut bytes = 0;
-    let fits = |entry: &&Entry| {
-        let first = bytes == 0;
-        bytes += entry.size();
-        first || bytes <= limit.bytes
-    };
-    entries.take(limit.events).take_while(fits).cloned().collect()
 }

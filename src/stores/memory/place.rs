@@ -8,13 +8,14 @@ use std::{
     ops::Bound,
 };
 
-use super::{counted_map::CountedMap, heap_size, log::Log, watchers::Watchers};
+use super::{counted_map::CountedMap, heap_size, log::Log};
 use crate::{
     channel::Channel,
-    cursor::{Cursor, epoch_of},
+    cursor::Cursor,
     event::Event,
     store::{
-        Append, Appended, Change, Expect, Head, Keep, Limit, Page, Prints, Retention, Start, StoreError, floor, judge,
+        Append, Appended, Change, Expect, Head, Limit, Page, Retention, Start, StoreError, floor,
+        kit::{Before, Decision, Draft, Fingerprints, Keep, Wakers, Watchers, init_start, listing_start},
         resume::{self, Record},
     },
 };
@@ -36,6 +37,8 @@ pub(super) struct Place {
     counted_bytes: u64,
     pub(super) max_bytes: u64,
     pub(super) watchers: Watchers,
+    /// To be woken once the store is unlocked.
+    pub(super) wakers: Wakers,
 }
 
 impl Place {
@@ -50,7 +53,8 @@ impl Place {
             janitor_queue: VecDeque::new(),
             counted_bytes: 0,
             max_bytes: MAX_BYTES,
-            watchers: Watchers::default(),
+            watchers: Watchers::armed(),
+            wakers: Wakers::default(),
         }
     }
 
@@ -85,46 +89,34 @@ impl Place {
         &mut self,
         channel: &Channel,
         append: Append,
-        prints: &Prints,
+        prints: Fingerprints,
     ) -> Result<Appended, StoreError> {
         self.apply_retention(channel);
-        let log = self.logs.get(channel);
-        let head = log.map_or_else(|| self.absent_head(channel), |log| log.record.head);
-        let known = judge(&append.events, prints, |key| Ok::<_, StoreError>(log.and_then(|log| log.key(key))))?;
-        let has_new = known.iter().any(Option::is_none);
-        // An append that changes nothing succeeds whatever it expects, so that a repeated append succeeds as the first
-        // did.
-        if has_new || (append.close && !head.closed) {
-            if head.closed {
-                return Err(StoreError::Closed { head });
+        let (log, before) = (self.logs.get(channel), self.before(channel));
+        match before.decide(&append, prints, |key| Ok::<_, StoreError>(log.and_then(|log| log.key(key))))? {
+            Decision::Unchanged(appended) => Ok(appended),
+            Decision::Write(draft) => {
+                self.check_append(channel, draft.new_events(&append.events))?;
+                Ok(self.apply(channel, append.events, draft, before.head()))
             }
-            check(append.expect, log, head)?;
-            self.check_append(channel, &append.events, &known)?;
-        } else if log.is_none() {
-            return Ok(Appended { receipts: Vec::new(), entries: Vec::new(), head });
         }
-        Ok(self.apply(channel, append, prints, head))
     }
 
-    fn apply(&mut self, channel: &Channel, append: Append, prints: &Prints, before: Head) -> Appended {
+    fn apply(&mut self, channel: &Channel, events: Vec<Event>, draft: Draft, before: Head) -> Appended {
         let (now, keep) = (self.now, self.keep);
         let log = self.open(channel, before.cursor);
-        let events = append.events.into_iter().enumerate();
-        let receipts = events.map(|(nth, event)| log.push(event, prints.at(nth), now)).collect();
-        log.record.head.closed |= append.close;
-        let head = log.record.head;
-        // Before trimming: a batch may be larger than what is retained.
-        let entries: Vec<_> = log.after(before.cursor.seq).cloned().collect();
+        let appended = log.append(draft, events, now);
         log.trim(&keep, now);
         let (was, is) = log.recount();
         self.counted_bytes = self.counted_bytes - was + is;
+        let Appended { entries, head, .. } = &appended;
         if !entries.is_empty() {
-            self.watchers.notify(|| Change::Entries(entries.clone()));
+            self.notify(|| Change::Entries(entries.clone()));
         }
         if head.closed != before.closed {
-            self.watchers.notify(|| Change::Head(channel.clone(), head));
+            self.notify(|| Change::Head(channel.clone(), *head));
         }
-        Appended { receipts, entries, head }
+        appended
     }
 
     pub(super) fn read(&mut self, channel: &Channel, start: Start, limit: Limit) -> Page {
@@ -143,21 +135,17 @@ impl Place {
 
     pub(super) fn init(&mut self, channel: &Channel, events: Vec<Event>, expect: Expect) -> Result<Head, StoreError> {
         self.apply_retention(channel);
-        let before = self.head_of(channel);
-        check(expect, self.logs.get(channel), before)?;
+        let before = self.before(channel);
+        before.check(expect)?;
         self.check_init(channel, &events)?;
-        // Continues above the old head, so that forgetting the new log raises the floor above the old one too.
-        let seq = before.cursor.seq;
-        let start = Cursor { epoch: epoch_of(resume::fresh_epoch(), channel), seq, tag: 0 };
+        let start = init_start(channel, before.head().cursor.seq);
         let now = self.now;
         let log = self.open(channel, start);
         log.restart(start, now);
-        for event in events {
-            log.push_unkeyed(event, now);
-        }
-        let head = log.record.head;
+        log.append_unkeyed(events, now);
+        let head = log.state.record.head;
         self.apply_retention(channel);
-        self.watchers.notify(|| Change::Head(channel.clone(), head));
+        self.notify(|| Change::Head(channel.clone(), head));
         Ok(head)
     }
 
@@ -165,7 +153,7 @@ impl Place {
         if self.logs.contains_key(channel) {
             self.forget(channel);
             let head = self.head_of(channel);
-            self.watchers.notify(|| Change::Head(channel.clone(), head));
+            self.notify(|| Change::Head(channel.clone(), head));
         }
     }
 
@@ -179,7 +167,7 @@ impl Place {
             // list.
             names.iter().for_each(|channel| self.apply_retention(channel));
             let heads = names.into_iter().filter_map(|channel| {
-                let head = self.logs.get(&channel)?.record.head;
+                let head = self.logs.get(&channel)?.state.record.head;
                 Some((channel, head))
             });
             let heads: Vec<_> = heads.collect();
@@ -189,12 +177,12 @@ impl Place {
         }
     }
 
+    fn notify(&mut self, change: impl FnMut() -> Change) {
+        self.wakers.append(self.watchers.queue(change));
+    }
+
     fn names_after(&self, prefix: &str, after: Option<&Channel>, limit: usize) -> Vec<Channel> {
-        let start = match after {
-            Some(after) if after.as_str() >= prefix => Bound::Excluded(after.as_str()),
-            _ => Bound::Included(prefix),
-        };
-        let names = self.names.range::<str, _>((start, Bound::Unbounded));
+        let names = self.names.range::<str, _>((listing_start(prefix, after), Bound::Unbounded));
         names.take_while(|name| name.as_str().starts_with(prefix)).take(limit).cloned().collect()
     }
 
@@ -209,7 +197,14 @@ impl Place {
     }
 
     fn head_of(&self, channel: &Channel) -> Head {
-        self.logs.get(channel).map_or_else(|| self.absent_head(channel), |log| log.record.head)
+        self.before(channel).head()
+    }
+
+    fn before(&self, channel: &Channel) -> Before {
+        match self.logs.get(channel) {
+            Some(log) => Before::recorded(log.state.record.head),
+            None => Before::absent(self.absent_head(channel)),
+        }
     }
 
     /// The head of a channel that has no log.
@@ -248,7 +243,7 @@ impl Place {
     fn forget(&mut self, channel: &Channel) {
         if let Some(log) = self.remove(channel) {
             if let Some(floor) = self.floors.get_mut(usize::from(floor::bucket_of(channel))) {
-                *floor = floor::raised(*floor, log.record.head.cursor.seq);
+                *floor = floor::raised(*floor, log.state.record.head.cursor.seq);
             }
         }
     }
@@ -267,15 +262,6 @@ impl Place {
         }
         log
     }
-}
-
-fn check(expect: Expect, log: Option<&Log>, head: Head) -> Result<(), StoreError> {
-    let holds = match expect {
-        Expect::Any => true,
-        Expect::NeverUsed => log.is_none(),
-        Expect::At(cursor) => cursor == head.cursor,
-    };
-    if holds { Ok(()) } else { Err(StoreError::Conflict { head }) }
 }
 
 /// The most channels that the janitor checks per operation. More than one, so that it catches up.
@@ -299,8 +285,8 @@ mod tests {
     fn append(place: &mut Place, channel: &str, texts: &[&str]) {
         let events = texts.iter().map(|text| Event::text(*text));
         let append = Append::new(events);
-        let prints = Prints::of(&append.events);
-        place.append(&Channel::new(channel).unwrap(), append, &prints).unwrap();
+        let prints = Fingerprints::of(&append.events);
+        place.append(&Channel::new(channel).unwrap(), append, prints).unwrap();
     }
 
     #[test]
@@ -367,7 +353,7 @@ mod tests {
         let channel = Channel::new("a").unwrap();
         place.read(&channel, Start::Earliest, Limit::default());
         place.head(&channel);
-        place.append(&channel, Append::new([]), &Prints::of(&[])).unwrap();
+        place.append(&channel, Append::new([]), Fingerprints::of(&[])).unwrap();
         place.delete(&channel);
         assert!(place.logs.is_empty() && place.janitor_queue.is_empty());
     }

@@ -18,7 +18,7 @@ use super::{
     sync::lock,
     timing::jittered,
 };
-use crate::store::{Keep, StoreError};
+use crate::store::{StoreError, kit::Keep};
 
 impl Inner {
     /// The retention as last read.

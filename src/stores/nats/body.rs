@@ -7,7 +7,7 @@ use crate::{
     channel::Channel,
     cursor::Cursor,
     event::{Data, Event, EventKey, EventName},
-    store::{Entry, Known, Receipt, StoreError, fingerprint_of},
+    store::{Entry, Receipt, StoreError, fingerprint_of, kit::Known},
 };
 
 /// A stored message.

@@ -16,7 +16,7 @@ use super::{
 };
 use crate::{
     cursor::Cursor,
-    store::{Head, StoreError},
+    store::{Head, StoreError, kit::Before},
 };
 
 /// A channel as it was last seen.
@@ -75,8 +75,11 @@ impl ChannelState {
         Ok(())
     }
 
-    pub(super) fn head(&self) -> Head {
-        self.record.map_or(Head { cursor: self.absent, closed: false }, |record| record.head())
+    pub(super) fn before(&self) -> Before {
+        match self.record {
+            Some(record) => Before::recorded(record.head()),
+            None => Before::absent(Head::open(self.absent)),
+        }
     }
 
     /// The stamp of the next message.

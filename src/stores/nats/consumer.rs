@@ -26,7 +26,7 @@ use crate::store::Change;
 pub(super) async fn run(inner: Weak<Inner>) {
     let mut pause = MIN_PAUSE;
     loop {
-        let Some(inner) = inner.upgrade().filter(|inner| inner.watchers.must_continue()) else { return };
+        let Some(inner) = inner.upgrade().filter(|inner| inner.consumer.must_continue()) else { return };
         match follow(&inner).await {
             // It had been working, so the next attempt follows soon.
             Ok(()) => pause = MIN_PAUSE,
@@ -35,7 +35,7 @@ pub(super) async fn run(inner: Weak<Inner>) {
                 pause = (pause * 2).min(MAX_PAUSE);
             }
         }
-        inner.watchers.disarm();
+        inner.consumer.watchers.disarm();
         drop(inner);
         sleep(jittered(pause)).await;
     }
@@ -53,7 +53,7 @@ async fn follow(inner: &Arc<Inner>) -> Result<(), Box<dyn std::error::Error + Se
         inner.invalidate_place();
         return Err(Box::new(error));
     }
-    inner.watchers.arm();
+    inner.consumer.watchers.arm();
     let mut delivered = 0;
     loop {
         let next = tokio::select! {
@@ -64,7 +64,7 @@ async fn follow(inner: &Arc<Inner>) -> Result<(), Box<dyn std::error::Error + Se
             inner.invalidate_place();
             return Ok(());
         };
-        if !inner.watchers.must_continue() || !handle(inner, &place, message, &mut delivered).await? {
+        if !inner.consumer.must_continue() || !handle(inner, &place, message, &mut delivered).await? {
             return Ok(());
         }
     }
@@ -105,15 +105,15 @@ fn deliver_hint(inner: &Inner, place: &Place, message: &Message, at: u64) {
     inner.note_seen(&channel, at);
     let record = message.record;
     match record.kind {
-        Kind::Gone | Kind::Init => inner.watchers.notify(|| Change::Head(channel.clone(), record.head())),
+        Kind::Gone | Kind::Init => inner.consumer.watchers.notify(|| Change::Head(channel.clone(), record.head())),
         Kind::Append => {
             if let Ok(entries) = message.entries(&channel)
                 && !entries.is_empty()
             {
-                inner.watchers.notify(|| Change::Entries(entries.clone()));
+                inner.consumer.watchers.notify(|| Change::Entries(entries.clone()));
             }
             if record.closed || record.count == 0 {
-                inner.watchers.notify(|| Change::Head(channel.clone(), record.head()));
+                inner.consumer.watchers.notify(|| Change::Head(channel.clone(), record.head()));
             }
         }
     }

@@ -15,7 +15,7 @@ impl Inner {
             _ if !self.connection.is_connected() => Health::Unavailable,
             Condition::Unavailable => Health::Unavailable,
             Condition::ReadOnly => Health::ReadOnly,
-            Condition::Healthy if self.watchers.are_late() => Health::Degraded,
+            Condition::Healthy if self.consumer.watchers.are_late() => Health::Degraded,
             Condition::Healthy => Health::Ready,
         }
     }

@@ -14,7 +14,7 @@ use super::{
 };
 use crate::{
     event::EventKey,
-    store::{Known, StoreError},
+    store::{StoreError, kit::Known},
 };
 
 /// A key, what it was appended as, and the append's stamp.

@@ -2,7 +2,7 @@
 
 use std::collections::{HashMap, VecDeque};
 
-use crate::{event::EventKey, store::Known};
+use crate::{event::EventKey, store::kit::Known};
 
 /// The keys appended within the window, and what each was appended as.
 #[derive(Clone, Debug, Default)]

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex};
 use tokio::time::Instant;
 
 use super::place::Place;
-use crate::store::Keep;
+use crate::store::kit::Keep;
 
 /// The agreed retention, as last read.
 #[derive(Default)]

@@ -5,10 +5,10 @@ use std::sync::Arc;
 use tokio::runtime::Handle;
 
 use super::{
-    agreed_retention, connection::Connection, connection_settings::ConnectionSettings, current_place::CurrentPlace,
-    fairness, head_table::HeadCache, janitor, listing_cache::ListingCache, node_settings::AgreedKeep,
-    observed_health::ObservedHealth, page_ends::PageEnds, queue::Queues, server_clock::ServerClock, settings::Settings,
-    shared::Inner, turns::Turns,
+    agreed_retention, connection::Connection, connection_settings::ConnectionSettings, consumer_slot::ConsumerSlot,
+    current_place::CurrentPlace, fairness, head_table::HeadCache, janitor, listing_cache::ListingCache,
+    node_settings::AgreedKeep, observed_health::ObservedHealth, page_ends::PageEnds, queue::Queues,
+    server_clock::ServerClock, settings::Settings, shared::Inner, turns::Turns,
 };
 use crate::store::OpenError;
 
@@ -33,7 +33,7 @@ impl Inner {
             turns: Turns::new(),
             queues: Queues::default(),
             ends: PageEnds::default(),
-            watchers: Arc::default(),
+            consumer: ConsumerSlot::new(),
             settings,
         });
         inner.open_place().await?;

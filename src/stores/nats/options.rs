@@ -5,7 +5,7 @@ use std::{path::PathBuf, time::Duration};
 use super::{
     connection_settings::ConnectionSettings, error::open_error, server_clock::ServerClock, settings::Settings,
 };
-use crate::store::{Clock, Keep, OpenError, OpenErrorKind, Retention};
+use crate::store::{Clock, OpenError, OpenErrorKind, Retention, kit::Keep};
 
 /// How to open a [`NatsStore`](super::NatsStore). See the [module docs](super).
 #[derive(Clone, Debug)]

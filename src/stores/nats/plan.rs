@@ -14,7 +14,9 @@ use crate::{
     cursor::Cursor,
     event::{Event, EventKey},
     store::{
-        Append, Appended, Entry, Expect, Head, Keep, Known, Prints, Receipt, StoreError, Unit, judge, resume, size_of,
+        Append, Appended, StoreError, Unit,
+        kit::{self, Addition, Before, Decision, Fingerprints, Keep, Known, Sequencer, entry_size},
+        resume,
     },
 };
 
@@ -79,11 +81,12 @@ pub(super) fn init(
     }
     let mut record = Record::new(Kind::Init, start, now);
     let mut body = BytesMut::new();
+    let mut log = Sequencer::new(channel, start, now);
     for (nth, event) in events.into_iter().enumerate() {
         if nth == dropped {
             record = Record { kind: Kind::Init, ..record.following(now) };
         }
-        let entry = entry(channel, &record, event);
+        let entry = log.entry(event, resume::fresh_tag());
         if nth >= dropped {
             body::put(&mut body, &entry, None);
         }
@@ -96,7 +99,7 @@ pub(super) fn init(
 fn dropped(channel: &Channel, events: &[Event], keep: Keep) -> usize {
     let mut bytes = 0_u64;
     let fits = |event: &&Event| {
-        bytes = bytes.saturating_add(size_of(channel, event));
+        bytes = bytes.saturating_add(entry_size(channel, event));
         bytes <= keep.bytes
     };
     let count = usize::try_from(keep.events).unwrap_or(usize::MAX);
@@ -134,25 +137,14 @@ impl<'a> Draft<'a> {
     }
 
     fn judge(&mut self, append: &Append) -> Judged {
-        let prints = Prints::of(&append.events);
-        let known = match judge(&append.events, &prints, |key| Ok(self.known(key))) {
-            Ok(known) => known,
+        let head = self.record.head();
+        let before = if self.exists { Before::recorded(head) } else { Before::absent(head) };
+        let decision = before.decide(append, Fingerprints::of(&append.events), |key| Ok(self.known(key)));
+        let decided = match decision {
+            Ok(Decision::Write(decided)) => decided,
+            Ok(Decision::Unchanged(appended)) => return Judged::Answer(Ok(appended)),
             Err(refused) => return Judged::Answer(Err(refused)),
         };
-        let brings = known.iter().any(Option::is_none);
-        // An append that changes nothing succeeds whatever it expects, so that repeating one gives the same result.
-        let closes = append.close && !self.record.closed;
-        if !brings && !closes {
-            let receipts = known.into_iter().flatten().collect();
-            return Judged::Answer(Ok(Appended { receipts, entries: Vec::new(), head: self.head() }));
-        }
-        let head = self.head();
-        if brings && head.closed {
-            return Judged::Answer(Err(StoreError::Closed { head }));
-        }
-        if let Err(refused) = check(append.expect, self.exists.then_some(&self.record), head) {
-            return Judged::Answer(Err(refused));
-        }
         let size: usize = append.events.iter().map(encoded_size).sum();
         if size > self.before.max_bytes {
             let max = self.before.max_bytes as u64;
@@ -161,7 +153,7 @@ impl<'a> Draft<'a> {
         if self.body.len() + size > self.before.max_bytes {
             return Judged::Later;
         }
-        Judged::Answer(Ok(self.apply(append, &prints)))
+        Judged::Answer(Ok(self.apply(append, decided)))
     }
 
     fn known(&self, key: &EventKey) -> Option<Known> {
@@ -169,55 +161,25 @@ impl<'a> Draft<'a> {
         self.keys.get(key).copied().or_else(earlier)
     }
 
-    fn apply(&mut self, append: &Append, prints: &Prints) -> Appended {
-        let (mut receipts, mut entries) = (Vec::new(), Vec::new());
-        for (nth, event) in append.events.iter().enumerate() {
-            if let Some(first) = event.key().and_then(|key| self.known(key)) {
-                receipts.push(first.receipt);
-                continue;
-            }
-            let entry = entry(self.before.channel, &self.record, event.clone());
-            let receipt = Receipt { cursor: entry.cursor, time: entry.time, duplicate: false };
-            body::put(&mut self.body, &entry, Some(event));
+    fn apply(&mut self, append: &Append, decided: kit::Draft) -> Appended {
+        let (channel, stamp) = (self.before.channel, self.record.stamp);
+        let Addition { appended, keys, .. } =
+            decided.complete(channel, append.events.clone(), stamp, resume::fresh_tag);
+        let new = append.events.iter().zip(&appended.receipts).filter(|(_, receipt)| !receipt.duplicate);
+        for ((event, _), entry) in new.zip(&appended.entries) {
+            body::put(&mut self.body, entry, Some(event));
             self.record.push(entry.cursor.tag, entry.time, entry.size() as u64, event.key());
-            if let Some(key) = event.key() {
-                self.keys.insert(key.clone(), Known::new(receipt, Some(prints.at(nth))));
-            }
-            receipts.push(receipt);
-            entries.push(entry);
         }
-        self.record.closed |= append.close;
+        self.keys.extend(keys);
+        self.record.closed = appended.head.closed;
         (self.exists, self.changes) = (true, true);
-        Appended { receipts, entries, head: self.head() }
-    }
-
-    fn head(&self) -> Head {
-        self.record.head()
+        appended
     }
 
     fn finish(self) -> Option<Planned> {
         let keys = self.keys.into_iter().collect();
         self.changes.then(|| Planned { record: self.record, body: self.body.freeze(), keys })
     }
-}
-
-/// Fails when the expectation does not hold.
-pub(super) fn check(expect: Expect, log: Option<&Record>, head: Head) -> Result<(), StoreError> {
-    let holds = match expect {
-        Expect::Any => true,
-        Expect::NeverUsed => log.is_none(),
-        Expect::At(cursor) => cursor == head.cursor,
-    };
-    if holds { Ok(()) } else { Err(StoreError::Conflict { head }) }
-}
-
-/// The entry that `event` becomes after the entries of `record`.
-fn entry(channel: &Channel, record: &Record, event: Event) -> Entry {
-    let prev = record.cursor();
-    let cursor = Cursor { seq: prev.seq + 1, tag: resume::fresh_tag(), ..prev };
-    let time = event.time().unwrap_or(record.stamp);
-    let (data, name) = event.into_parts();
-    Entry { channel: channel.clone(), cursor, prev_tag: prev.tag, appended: record.stamp, time, name, data }
 }
 
 /// The most bytes of an event in a body.

@@ -17,10 +17,7 @@ use super::{
 };
 use crate::{
     channel::Channel,
-    store::{
-        Limit, Outcome, Page, Start, StoreError,
-        resume::{self, Record as Known},
-    },
+    store::{Limit, Outcome, Page, Start, StoreError, kit::empty_page, resume::Record as Known},
 };
 
 impl Inner {
@@ -119,13 +116,7 @@ impl Inner {
         if !self.confirm_place().await? {
             return Ok(Attempt::Retry);
         }
-        let known = Known::absent(place.epoch, floor, channel);
-        let outcome = match start {
-            Start::After(cursor) => resume::outcome(&known, cursor, |_| None),
-            _ => Outcome::Continued,
-        };
-        let at = known.head.cursor;
-        Ok(Attempt::Page(Page { outcome, from: at, entries: Vec::new(), next: at, head: known.head }))
+        Ok(Attempt::Page(empty_page(&Known::absent(place.epoch, floor, channel), start)))
     }
 }
 

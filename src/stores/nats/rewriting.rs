@@ -15,7 +15,7 @@ use super::{
 use crate::{
     cursor::{Cursor, epoch_of},
     event::Event,
-    store::{Expect, Head, StoreError, resume},
+    store::{Expect, Head, StoreError, kit::init_start},
 };
 
 impl Writer {
@@ -49,15 +49,13 @@ impl Writer {
     ) -> Result<Option<Head>, StoreError> {
         self.prepare(deadline).await?;
         let Some(state) = &self.state else { return Ok(None) };
-        let head = state.head();
-        if let Err(refused) = plan::check(expect, state.record.as_ref(), head) {
+        let before = state.before();
+        if let Err(refused) = before.check(expect) {
             let is_confirmed = self.is_confirmed;
             self.distrust_state();
             return if is_confirmed { Err(refused) } else { Ok(None) };
         }
-        let epoch = epoch_of(resume::fresh_epoch(), &self.channel);
-        // Starts above the old head, so that the floor also covers the replaced log once this one is forgotten.
-        let start = Cursor { epoch, seq: head.cursor.seq, tag: 0 };
+        let start = init_start(&self.channel, before.head().cursor.seq);
         let most = self.inner.connection.max_payload().saturating_sub(HEADER_BYTES);
         let now = state.now(&self.inner.clock);
         let keep = in_time(deadline, self.inner.current_keep(&state.place)).await?;

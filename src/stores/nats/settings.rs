@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use super::timing::nanos;
-use crate::store::{Keep, Retention};
+use crate::store::{Retention, kit::Keep};
 
 /// The settings that an open store keeps.
 #[derive(Debug)]

@@ -5,10 +5,10 @@ use std::sync::Arc;
 use tokio::runtime::Handle;
 
 use super::{
-    api::ReadFrom, connection::Connection, current_place::CurrentPlace, head_table::HeadCache,
-    listing_cache::ListingCache, log::Log, node_settings::AgreedKeep, observed_health::ObservedHealth,
-    page_ends::PageEnds, place::Place, queue::Queues, server_clock::ServerClock, settings::Settings, turns::Turns,
-    watchers::Watchers, write_budget::WriteBudget,
+    api::ReadFrom, connection::Connection, consumer_slot::ConsumerSlot, current_place::CurrentPlace,
+    head_table::HeadCache, listing_cache::ListingCache, log::Log, node_settings::AgreedKeep,
+    observed_health::ObservedHealth, page_ends::PageEnds, place::Place, queue::Queues, server_clock::ServerClock,
+    settings::Settings, turns::Turns, write_budget::WriteBudget,
 };
 use crate::channel::Channel;
 
@@ -28,7 +28,7 @@ pub(super) struct Inner {
     pub(super) turns: Turns,
     pub(super) queues: Queues,
     pub(super) ends: PageEnds,
-    pub(super) watchers: Arc<Watchers>,
+    pub(super) consumer: ConsumerSlot,
 }
 
 impl Inner {

@@ -7,7 +7,7 @@ use super::{body::Message, record::Record};
 use crate::{
     channel::Channel,
     cursor::Cursor,
-    store::{Entry, Keep, StoreError, resume},
+    store::{Entry, StoreError, kit::Keep, resume},
 };
 
 impl Keep {

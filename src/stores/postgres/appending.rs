@@ -13,12 +13,12 @@ use super::{
 };
 use crate::{
     channel::Channel,
-    store::{Append, Appended, Expect, StoreError, size_of},
+    store::{Append, Appended, Expect, StoreError, kit::entry_size},
 };
 
 /// Appends through the channel's queue. If the future is dropped, the append is still applied as a whole or not at all.
 pub(super) async fn append(inner: &Arc<Inner>, channel: &Channel, append: Append) -> Result<Appended, StoreError> {
-    let bytes = append.events.iter().map(|event| size_of(channel, event)).sum();
+    let bytes = append.events.iter().map(|event| entry_size(channel, event)).sum();
     let (answer, answered) = oneshot::channel();
     let waiting = WaitingAppend { append, bytes, answer };
     if enqueue(inner, channel, waiting)? {

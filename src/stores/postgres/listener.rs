@@ -11,7 +11,10 @@ use std::{
     time::Duration,
 };
 
-use tokio::time::{sleep, timeout};
+use tokio::{
+    task::JoinHandle,
+    time::{sleep, timeout},
+};
 use tokio_postgres::AsyncMessage;
 
 use super::{
@@ -19,16 +22,18 @@ use super::{
     error::{ErrorChain, TimedOut},
     notifier::{Notification, Notifier},
     tls::Messages,
-    watchers::Watchers,
 };
-use crate::store::{Change, Source};
+use crate::store::{
+    Change, Source,
+    kit::{Backoff, Watchers},
+};
 
 /// What a listener needs.
 #[derive(Clone)]
 pub(super) struct Listener {
     pub(super) database: Arc<Database>,
     pub(super) notifier: Arc<Notifier>,
-    pub(super) watchers: Arc<Watchers>,
+    pub(super) watchers: Watchers,
     /// How many of this process's own notifications were received.
     pub(super) own_received: Arc<AtomicU64>,
     /// How often it had to connect again.
@@ -38,15 +43,14 @@ pub(super) struct Listener {
 impl Listener {
     /// Listens for ever. Whenever it starts to receive, everything before that counts as missed.
     pub(super) async fn run(self) {
-        let mut delay = FIRST_DELAY;
+        let mut failed_attempts = 0_u32;
         loop {
             let ended = self.session().await;
             // A listener that had been receiving reconnects soon.
-            delay = if self.watchers.is_armed() { FIRST_DELAY } else { (delay * 2).min(LONGEST_DELAY) };
-            self.watchers.disarm();
+            failed_attempts = if self.watchers.disarm() { 0 } else { failed_attempts.saturating_add(1) };
             self.reconnects.fetch_add(1, Ordering::Relaxed);
             tracing::warn!(error = %ErrorChain(&*ended), "listening on PostgreSQL ended; changes by other processes are noticed late until it is back");
-            sleep(delay.mul_f64(0.5 + fastrand::f64())).await;
+            sleep(RETRY.delay(failed_attempts)).await;
         }
     }
 
@@ -134,6 +138,15 @@ impl Listener {
     }
 }
 
+/// A listener that runs. Dropping it ends it.
+pub(super) struct ListenerTask(pub(super) JoinHandle<()>);
+
+impl Drop for ListenerTask {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
 const QUEUE_USAGE: &str = "select pg_notification_queue_usage()";
 
 /// The share of the queue in use at which to warn.
@@ -146,5 +159,4 @@ const CHECK_EVERY: Duration = Duration::from_secs(5);
 const PROOF_WITHIN: Duration = Duration::from_secs(2);
 const POLL: Duration = Duration::from_millis(20);
 
-const FIRST_DELAY: Duration = Duration::from_millis(50);
-const LONGEST_DELAY: Duration = Duration::from_secs(5);
+const RETRY: Backoff = Backoff::new(Duration::from_millis(50), Duration::from_secs(5));

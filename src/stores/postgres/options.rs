@@ -11,7 +11,7 @@ use super::{
     sql::Sql,
     tls::Identity,
 };
-use crate::store::{Clock, Retention, Source};
+use crate::store::{Clock, Retention, Source, kit::Keep};
 
 /// How to open a [`PostgresStore`](super::PostgresStore). See the [module docs](super).
 #[derive(Clone)]
@@ -193,14 +193,12 @@ impl PostgresOptions {
     }
 
     fn settings(&self) -> Settings {
-        let millis = |duration: Duration| i64::try_from(duration.as_millis()).unwrap_or(i64::MAX).min(MAX_LIMIT);
-        let count = |count: u64| i64::try_from(count).unwrap_or(i64::MAX).min(MAX_LIMIT);
         let retention = self.retention.clone();
-        let Retention { events, age, bytes, forget_after, key_window } = retention;
+        let Keep { events, bytes, age, forget_after, key_window } = Keep::new(&retention).at_most(MAX_LIMIT);
         // Without configured sessions, every statement carries its settings.
         let bare = self.statements == Statements::Unprepared;
         Settings {
-            keep: [count(events), count(bytes), millis(age), millis(forget_after), millis(key_window)],
+            keep: [events, bytes, age, forget_after, key_window].map(|limit| limit as i64),
             lock_ms: bare.then(|| self.lock_ms()),
             sync: self.sync().filter(|_| bare),
             clock: self.clock.clone(),
@@ -235,4 +233,4 @@ impl Default for PostgresOptions {
 }
 
 /// The largest limit for which sums, sums with its quarter, and times stay in range.
-const MAX_LIMIT: i64 = i64::MAX / 16;
+const MAX_LIMIT: u64 = i64::MAX as u64 / 16;

@@ -13,6 +13,7 @@ use crate::{
     event::{Data, EventName},
     store::{
         Entry, Head, Limit, Outcome, Page, Source, Start, StoreError, floor,
+        kit::{empty_page, outcome_of},
         resume::{self, Record},
     },
 };
@@ -132,11 +133,7 @@ fn page(row: &Row, channel: &Channel, start: Start, limit: Limit) -> Result<Page
     let entries = entries(row, channel, epoch)?;
     let last = entries.last().map_or(from, |entry| entry.cursor);
     let at_tag: Option<i32> = row.try_get("o_at_tag")?;
-    let outcome = match start {
-        Start::After(cursor) => resume::outcome(&record, cursor, |_| at_tag.map(|tag| tag as u32)),
-        Start::Time(time) => resume::outcome_of_time(&record, time),
-        Start::Beginning | Start::Earliest | Start::Latest | Start::Last(_) => Outcome::Continued,
-    };
+    let outcome = outcome_of(&record, start, |_| at_tag.map(|tag| tag as u32));
     // For a start by time, everything after the last entry was examined, unless more entries match.
     let last_match: Option<i64> = row.try_get("o_last_match")?;
     let all_seen = matches!(start, Start::Time(_)) && last_match.is_none_or(|seq| seq as u64 <= last.seq);
@@ -157,13 +154,7 @@ fn page(row: &Row, channel: &Channel, start: Start, limit: Limit) -> Result<Page
 /// An absent channel reads as an empty one.
 fn absent(row: &Row, channel: &Channel, start: Start) -> Result<Page, Source> {
     let floor = row.try_get::<_, Option<i64>>("o_floor")?.ok_or("the floor lacks a row")?;
-    let record = absent_record(channel, row.try_get("o_place")?, floor);
-    let outcome = match start {
-        Start::After(cursor) => resume::outcome(&record, cursor, |_| None),
-        _ => Outcome::Continued,
-    };
-    let at = record.head.cursor;
-    Ok(Page { outcome, from: at, entries: Vec::new(), next: at, head: record.head })
+    Ok(empty_page(&absent_record(channel, row.try_get("o_place")?, floor), start))
 }
 
 /// The record of an absent channel in a place with this stored epoch and floor.

@@ -10,11 +10,11 @@ use tokio_postgres::types::Type;
 
 use super::{
     append_queues::AppendQueues, database::Database, error::CallError, heads, janitor, listener::Listener,
-    notifier::Notifier, page, settings::Settings, watchers::Watchers,
+    notifier::Notifier, page, settings::Settings,
 };
 use crate::{
     channel::Channel,
-    store::{Appended, Change, Head, StoreError, floor},
+    store::{Appended, Change, Head, StoreError, floor, kit::Watchers},
 };
 
 /// What the clones of a store share.
@@ -33,7 +33,7 @@ impl Inner {
         let listener = Listener {
             database: Arc::clone(&database),
             notifier: Arc::new(Notifier::new()),
-            watchers: Arc::new(Watchers::default()),
+            watchers: Watchers::unarmed(),
             own_received: Arc::new(AtomicU64::new(0)),
             reconnects: Arc::new(AtomicU64::new(0)),
         };

@@ -13,7 +13,7 @@ use crate::{
     channel::Channel,
     cursor::Cursor,
     event::Event,
-    store::{Expect, Head, fingerprint, resume, size_of},
+    store::{Expect, Head, fingerprint, kit::entry_size, resume},
 };
 
 /// Events as columns, in the order of the function's parameters.
@@ -38,7 +38,7 @@ impl<'a> Columns<'a> {
         let keyed = events.iter().any(|event| event.key().is_some());
         let print = |event: &&Event| event.key().map_or(0, |_| fingerprint(event) as i64);
         let tags: Vec<_> = events.iter().map(|_| resume::fresh_tag() as i32).collect();
-        let sizes: Vec<_> = events.iter().map(|event| size_of(channel, event) as i32).collect();
+        let sizes: Vec<_> = events.iter().map(|event| entry_size(channel, event) as i32).collect();
         Self {
             data: events.iter().map(|event| event.data().as_shown().as_bytes()).collect(),
             is_text: events.iter().map(|event| event.data().as_text().is_some()).collect(),
@@ -149,7 +149,7 @@ async fn write_one(
     WriteOptions { notify_as, reached, .. }: WriteOptions<'_>,
 ) -> Result<Option<Written>, CallError> {
     let (name, now, gen_reached) = (channel.as_str(), settings.now(), generation(reached));
-    let (tag, size) = (resume::fresh_tag(), size_of(channel, event) as i32);
+    let (tag, size) = (resume::fresh_tag(), entry_size(channel, event) as i32);
     let (time, is_text) = (event.time().map(|time| time as i64), event.data().as_text().is_some());
     let (event_name, data) = (event.name().map(|name| name.as_str()), event.data().as_shown().as_bytes());
     let params: [Param<'_>; 10] = [

@@ -6,7 +6,7 @@ use crate::{
     channel::Channel,
     cursor::Cursor,
     event::Event,
-    store::{Append, Appended, Entry, Head, Receipt, StoreError},
+    store::{Append, Appended, Head, Receipt, StoreError, kit::Sequencer},
 };
 
 /// What the server did.
@@ -86,7 +86,8 @@ pub(super) fn append_results(
     written: Written,
     group: Vec<Append>,
 ) -> Vec<Result<Appended, StoreError>> {
-    let mut splitter = ResultSplitter { channel, at: 0, newest: written.base, new: Vec::new(), written };
+    let log = Sequencer::new(channel, written.base, written.stamp);
+    let mut splitter = ResultSplitter { log, at: 0, new: Vec::new(), written };
     let mut answers: Vec<_> = group.into_iter().map(|append| splitter.next_append(append)).collect();
     // Only the last append of a call can close the channel, and its head shows that.
     if let Some(Ok(last)) = answers.last_mut() {
@@ -97,12 +98,11 @@ pub(super) fn append_results(
 
 /// Splits the answer for a group.
 struct ResultSplitter<'a> {
-    channel: &'a Channel,
+    /// Makes the new entries.
+    log: Sequencer<'a>,
     written: Written,
     /// How many events have been handled.
     at: usize,
-    /// The position of the newest entry so far.
-    newest: Cursor,
     /// The receipts of the new entries so far.
     new: Vec<Receipt>,
 }
@@ -123,7 +123,7 @@ impl ResultSplitter<'_> {
             self.event(from + nth, event, &mut appended);
         }
         if self.written.status == 0 {
-            appended.head = Head { cursor: self.newest, closed: self.written.head.closed };
+            appended.head = Head { cursor: self.log.position(), closed: self.written.head.closed };
         }
         Ok(appended)
     }
@@ -138,35 +138,19 @@ impl ResultSplitter<'_> {
             Some(Verdict::Again(nth)) => {
                 let first = (nth as usize).checked_sub(1).and_then(|index| self.new.get(index));
                 // The first event with a key precedes those that repeat it.
-                let none = Receipt { cursor: self.newest, time: self.written.stamp, duplicate: true };
+                let none = Receipt { cursor: self.log.position(), time: self.written.stamp, duplicate: true };
                 Receipt { duplicate: true, ..first.copied().unwrap_or(none) }
             }
             Some(Verdict::New) | None => {
-                let entry = self.entry(at, event);
-                let receipt = Receipt { cursor: entry.cursor, time: entry.time, duplicate: false };
+                let tag = self.written.tags.get(at).copied().unwrap_or_default();
+                let entry = self.log.entry(event, tag);
+                let receipt = Receipt::appended(entry.cursor, entry.time);
                 self.new.push(receipt);
                 appended.entries.push(entry);
                 receipt
             }
         };
         appended.receipts.push(receipt);
-    }
-
-    fn entry(&mut self, at: usize, event: Event) -> Entry {
-        let prev = self.newest;
-        let tag = self.written.tags.get(at).copied().unwrap_or_default();
-        self.newest = Cursor { seq: prev.seq + 1, tag, ..prev };
-        let time = event.time().unwrap_or(self.written.stamp);
-        let (data, name) = event.into_parts();
-        Entry {
-            channel: self.channel.clone(),
-            cursor: self.newest,
-            prev_tag: prev.tag,
-            appended: self.written.stamp,
-            time,
-            name,
-            data,
-        }
     }
 
     fn all_known(&self, from: usize, count: usize) -> bool {

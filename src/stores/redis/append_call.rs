@@ -15,7 +15,7 @@ use super::{
 use crate::{
     channel::Channel,
     cursor::{Cursor, epoch_of},
-    store::{Append, Appended, Entry, Expect, Head, Receipt, StoreError, fingerprint},
+    store::{Append, Appended, Expect, Head, Receipt, StoreError, fingerprint, kit::Sequencer},
 };
 
 /// One append that waits to be sent.
@@ -197,11 +197,11 @@ fn appended(
     channel: Channel,
     append: Append,
     tags: &[u32],
-    mut last: Cursor,
+    last: Cursor,
     stamp: u64,
     answer: &mut Unpacker<'_>,
 ) -> Appended {
-    let epoch = last.epoch;
+    let (epoch, mut log) = (last.epoch, Sequencer::new(&channel, last, stamp));
     let mut known = next_known(answer, epoch);
     let (mut receipts, mut entries) = (Vec::with_capacity(append.events.len()), Vec::new());
     for (nth, (event, tag)) in append.events.into_iter().zip(tags).enumerate() {
@@ -210,13 +210,11 @@ fn appended(
             known = next_known(answer, epoch);
             continue;
         }
-        let (prev_tag, time) = (last.tag, event.time().unwrap_or(stamp));
-        last = Cursor { seq: last.seq + 1, tag: *tag, ..last };
-        let (data, name) = event.into_parts();
-        receipts.push(Receipt { cursor: last, time, duplicate: false });
-        entries.push(Entry { channel: channel.clone(), cursor: last, prev_tag, appended: stamp, time, name, data });
+        let entry = log.entry(event, *tag);
+        receipts.push(Receipt::appended(entry.cursor, entry.time));
+        entries.push(entry);
     }
-    Appended { receipts, entries, head: Head { cursor: last, closed: false } }
+    Appended { receipts, entries, head: Head::open(log.position()) }
 }
 
 /// A position and a time.

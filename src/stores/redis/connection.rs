@@ -24,7 +24,7 @@ use super::{
     primary::{self, PrimaryTerm},
     script::Scripts,
 };
-use crate::store::Source;
+use crate::store::{Source, kit::Backoff};
 
 /// A connection that reopens itself.
 pub(super) struct Connection {
@@ -255,7 +255,7 @@ impl Connector {
         if count == 0 {
             tracing::warn!(%error, "cannot connect to the Redis server; trying again");
         }
-        state.failed = Some((count.saturating_add(1), Instant::now() + retry_delay(count), Arc::new(error)));
+        state.failed = Some((count.saturating_add(1), Instant::now() + RETRY.delay(count), Arc::new(error)));
     }
 
     async fn connect(&self, failed_attempts: u32) -> redis::RedisResult<LiveConnection> {
@@ -274,12 +274,8 @@ impl Connector {
     }
 }
 
-/// How long to wait after that many failed attempts: 50 ms to 1 s, with jitter of up to a half, so that the nodes of an
-/// application do not all reconnect at once.
-pub(super) fn retry_delay(failed_attempts: u32) -> Duration {
-    let most = Duration::from_millis(50 << failed_attempts.min(6)).min(Duration::from_secs(1));
-    most.mul_f64(0.5 + fastrand::f64())
-}
+/// How long to wait after attempts to connect that failed.
+pub(super) const RETRY: Backoff = Backoff::new(Duration::from_millis(50), Duration::from_secs(1));
 
 /// Opens a connection, after that many failed attempts. Every call has its own deadline, so the driver's default of 500
 /// ms is off: it would end calls that are meant to wait longer.

@@ -19,8 +19,11 @@ use tokio::{
     time::{sleep, timeout},
 };
 
-use super::{codec, connection, primary, shared::Shared, watchers::Watchers};
-use crate::{store::Change, stores::change_queue::ChangeReceiver};
+use super::{codec, connection, primary, shared::Shared};
+use crate::store::{
+    Change,
+    kit::{self, Watchers},
+};
 
 /// Holds the listener while anyone watches.
 #[derive(Default)]
@@ -31,14 +34,13 @@ impl ListenerSlot {
     pub(super) fn changes(&self, shared: &Arc<Shared>) -> Changes {
         let mut slot = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let current = slot.upgrade().unwrap_or_else(|| {
-            let new =
-                Arc::new(Listener { shared: Arc::clone(shared), watchers: Arc::default(), task: Mutex::default() });
+            let (shared, watchers) = (Arc::clone(shared), Watchers::unarmed());
+            let new = Arc::new(Listener { shared, watchers, task: Mutex::default() });
             *slot = Arc::downgrade(&new);
             new
         });
         drop(slot);
-        let receiver = ChangeReceiver::new(current.watchers.register());
-        Changes { listener: current, receiver }
+        Changes { changes: current.watchers.watch(), listener: current }
     }
 
     /// Whether hints arrive; `None` without watchers.
@@ -51,7 +53,7 @@ impl ListenerSlot {
 /// The listening task and its watchers. Dropping it ends the task.
 struct Listener {
     shared: Arc<Shared>,
-    watchers: Arc<Watchers>,
+    watchers: Watchers,
     task: Mutex<Option<JoinHandle<()>>>,
 }
 
@@ -60,7 +62,7 @@ impl Listener {
     fn ensure_running(&self) {
         let mut task = self.task.lock().unwrap_or_else(PoisonError::into_inner);
         if task.as_ref().is_none_or(JoinHandle::is_finished) {
-            *task = Some(tokio::spawn(listen(Arc::clone(&self.shared), Arc::clone(&self.watchers))));
+            *task = Some(tokio::spawn(listen(Arc::clone(&self.shared), self.watchers.clone())));
         }
     }
 }
@@ -73,7 +75,7 @@ impl Drop for Listener {
 }
 
 /// Listens until dropped: connects, subscribes, reports the gap, and repeats when the connection is lost.
-async fn listen(shared: Arc<Shared>, watchers: Arc<Watchers>) {
+async fn listen(shared: Arc<Shared>, watchers: Watchers) {
     let mut failed_attempts = 0;
     loop {
         let ended = listen_once(&shared, &watchers, failed_attempts).await;
@@ -88,20 +90,17 @@ async fn listen(shared: Arc<Shared>, watchers: Arc<Watchers>) {
             }
             _ => {}
         }
-        sleep(connection::retry_delay(failed_attempts)).await;
+        sleep(connection::RETRY.delay(failed_attempts)).await;
         failed_attempts = failed_attempts.saturating_add(1);
     }
 }
 
-async fn listen_once(shared: &Arc<Shared>, watchers: &Arc<Watchers>, failed_attempts: u32) -> redis::RedisResult<()> {
+async fn listen_once(shared: &Arc<Shared>, watchers: &Watchers, failed_attempts: u32) -> redis::RedisResult<()> {
     let (attempt_timeout, primary) = (shared.settings.timeout, &shared.primary);
     let term = primary.current();
     let lost = Arc::new(Notify::new());
-    let connect = connection::open_connection(
-        &shared.endpoint,
-        failed_attempts,
-        on_push(Arc::clone(watchers), Arc::clone(&lost)),
-    );
+    let connect =
+        connection::open_connection(&shared.endpoint, failed_attempts, on_push(watchers.clone(), Arc::clone(&lost)));
     let mut connection = timeout(attempt_timeout, connect).await.map_err(timed_out)??;
     check(&mut connection, attempt_timeout).await?;
     timeout(attempt_timeout, connection.subscribe(shared.settings.key("bell"))).await.map_err(timed_out)??;
@@ -136,14 +135,14 @@ async fn check(connection: &mut MultiplexedConnection, attempt_timeout: Duration
 }
 
 /// Handles each push from the server in the task that reads the connection, so that nothing is queued in between.
-fn on_push(watchers: Arc<Watchers>, lost: Arc<Notify>) -> impl Fn(PushInfo) -> Result<(), SendError> {
+fn on_push(watchers: Watchers, lost: Arc<Notify>) -> impl Fn(PushInfo) -> Result<(), SendError> {
     move |info| {
         match info.kind {
             PushKind::Disconnection => lost.notify_one(),
             PushKind::Message => {
                 if let Some(Value::BulkString(message)) = info.data.into_iter().nth(1) {
                     // A message that this crate did not write is no hint, but one may have been lost.
-                    watchers.notify(codec::changes_of(message).unwrap_or_else(|| vec![Change::Resync]));
+                    watchers.notify_all(&codec::changes_of(message).unwrap_or_else(|| vec![Change::Resync]));
                 }
             }
             _ => {}
@@ -156,27 +155,21 @@ fn timed_out(_: tokio::time::error::Elapsed) -> redis::RedisError {
     (redis::ErrorKind::Io, "the Redis server does not answer").into()
 }
 
-/// The stream of one watcher. Dropping it deregisters the watcher, and dropping the last one ends the listener.
+/// The stream of one watcher. Dropping the last one ends the listener.
 pub(super) struct Changes {
+    changes: kit::Changes,
     listener: Arc<Listener>,
-    receiver: ChangeReceiver,
 }
 
 impl Stream for Changes {
     type Item = Change;
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Change>> {
-        let next = self.receiver.poll_next(cx);
+        let next = Pin::new(&mut self.changes).poll_next(cx);
         if next.is_pending() {
             self.listener.ensure_running();
         }
         next
-    }
-}
-
-impl Drop for Changes {
-    fn drop(&mut self) {
-        self.listener.watchers.deregister(self.receiver.queue());
     }
 }
 

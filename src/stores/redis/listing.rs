@@ -1,6 +1,6 @@
 //! The existing channels, in the order of their names.
 
-use std::sync::Arc;
+use std::{ops::Bound, sync::Arc};
 
 use redis::Value;
 
@@ -13,7 +13,7 @@ use super::{
 };
 use crate::{
     channel::Channel,
-    store::{Head, StoreError},
+    store::{Head, StoreError, kit::listing_start},
 };
 
 /// A page of the existing channels with their heads. An empty page means the end, so an incomplete list is rebuilt
@@ -28,9 +28,10 @@ pub(super) async fn channels(
     if most == 0 {
         return Ok(Vec::new());
     }
-    let mut from = match after {
-        Some(after) if after.as_str() >= prefix => lex_bound("(", after.as_str().as_bytes()),
-        _ => lex_bound("[", prefix.as_bytes()),
+    let mut from = match listing_start(prefix, after) {
+        Bound::Excluded(after) => lex_bound("(", after.as_bytes()),
+        Bound::Included(prefix) => lex_bound("[", prefix.as_bytes()),
+        Bound::Unbounded => b"-".to_vec(),
     };
     // 0xff is not UTF-8, so it sorts after every name with the prefix.
     let to = lex_bound("(", &[prefix.as_bytes(), &[0xff]].concat());

@@ -14,8 +14,9 @@ use crate::{
     channel::Channel,
     cursor::Cursor,
     store::{
-        Limit, Outcome, Page, Start, StoreError,
-        resume::{self, Record},
+        Limit, Page, Start, StoreError,
+        kit::{empty_page, outcome_of},
+        resume::Record,
     },
 };
 
@@ -88,11 +89,7 @@ fn page(place: u64, channel: &Channel, start: Start, answer: &[Bytes]) -> Result
         return Err(StoreError::Corrupt("entries are missing from a log".into()));
     }
     let last = entries.last().map_or(from, |last| last.cursor);
-    let outcome = match start {
-        Start::After(cursor) => resume::outcome(&record, cursor, |_| Unpacker(tag).tag()),
-        Start::Time(time) => resume::outcome_of_time(&record, time),
-        _ => Outcome::Continued,
-    };
+    let outcome = outcome_of(&record, start, |_| Unpacker(tag).tag());
     // A start by time has examined the entries behind the last match, too.
     let next = if matches!(start, Start::Time(_)) && &**left != b"1" { head.cursor } else { last };
     Ok(Page { outcome, from, entries, next, head })
@@ -106,16 +103,6 @@ fn split(answer: &[Bytes]) -> Result<([&Bytes; 6], &[Bytes]), StoreError> {
         [a, b, c, d, e, f, entries @ ..] => Ok(([a, b, c, d, e, f], entries)),
         _ => Err(malformed("page")),
     }
-}
-
-/// An absent channel reads as an empty one.
-fn empty_page(record: &Record, start: Start) -> Page {
-    let outcome = match start {
-        Start::After(cursor) => resume::outcome(record, cursor, |_| None),
-        _ => Outcome::Continued,
-    };
-    let (from, head) = (record.head.cursor, record.head);
-    Page { outcome, from, entries: Vec::new(), next: from, head }
 }
 
 fn bytes_of(value: Value) -> Option<Bytes> {

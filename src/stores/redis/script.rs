@@ -1,7 +1,5 @@
 //! The scripts that run in the server: one per operation, so that each operation is atomic. Knows no connection.
 
-use std::time::Duration;
-
 use redis::{Cmd, Pipeline, Script, Value};
 
 use super::{
@@ -10,7 +8,7 @@ use super::{
 };
 use crate::{
     channel::Channel,
-    store::{Format, floor::bucket_of},
+    store::{Format, floor::bucket_of, kit::Keep},
 };
 
 /// The operations that have a script.
@@ -223,12 +221,10 @@ pub(super) fn parse_epoch_text(text: &[u8]) -> Option<u64> {
 }
 
 fn constants(settings: &Settings) -> String {
-    let keep = &settings.retention;
-    let millis = |duration: Duration| u64::try_from(duration.as_millis()).unwrap_or(u64::MAX).min(MAX_SETTING);
-    let (age, window) = (millis(keep.age), millis(keep.key_window).max(1));
-    let own = [keep.events.min(MAX_SETTING), age, keep.bytes.min(MAX_SETTING), millis(keep.forget_after), window];
-    let [events, _, bytes, forget, _] = own;
-    let text = own.map(|number| number.to_string()).join(" ");
+    let Keep { events, bytes, age, forget_after: forget, key_window } =
+        Keep::new(&settings.retention).at_most(MAX_SETTING);
+    let window = key_window.max(1);
+    let text = [events, age, bytes, forget, window].map(|number| number.to_string()).join(" ");
     format!(
         "local PREFIX, INLINE, WAITS, FORMAT, OWN_FORMAT = '{}', {}, {}, {}, '{FORMAT}'
 local OWN, OWN_AGE, OWN_WINDOW = '{text}', {age}, {window}

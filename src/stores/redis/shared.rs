@@ -21,7 +21,7 @@ use super::{
 };
 use crate::{
     channel::Channel,
-    store::{StoreError, floor},
+    store::{StoreError, floor, kit::Keep},
     stores::absent_channels::AbsentChannels,
 };
 
@@ -85,9 +85,7 @@ impl Shared {
 
     /// The settings of this node that determine how long a record is kept.
     pub(super) fn own_lifetime(&self) -> RecordLifetime {
-        let keep = &self.settings.retention;
-        let [age, forget_after, window] = [keep.age, keep.forget_after, keep.key_window]
-            .map(|duration| u64::try_from(duration.as_millis()).unwrap_or(u64::MAX));
+        let Keep { age, forget_after, key_window: window, .. } = Keep::new(&self.settings.retention);
         RecordLifetime { age, forget_after, window }
     }
 

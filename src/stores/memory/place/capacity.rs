@@ -4,7 +4,7 @@ use super::Place;
 use crate::{
     channel::Channel,
     event::Event,
-    store::{Receipt, StoreError},
+    store::StoreError,
     stores::memory::{heap_size, log::Log},
 };
 
@@ -16,14 +16,12 @@ impl Place {
             + heap_size::deque(&self.janitor_queue)
     }
 
-    /// Fails if the events of an append that are not `known` would exceed the limit.
-    pub(super) fn check_append(
+    /// Fails if these `new` events of an append would exceed the limit.
+    pub(super) fn check_append<'a>(
         &self,
         to: &Channel,
-        events: &[Event],
-        known: &[Option<Receipt>],
+        new: impl Iterator<Item = &'a Event> + Clone,
     ) -> Result<(), StoreError> {
-        let new = events.iter().zip(known).filter(|(_, known)| known.is_none()).map(|(event, _)| event);
         let own = self.channel_growth(to);
         match self.logs.get(to) {
             Some(log) => self.check_log_growth(log, own, new),
@@ -82,7 +80,7 @@ mod tests {
     use allocation_counter::measure;
 
     use super::*;
-    use crate::store::{Append, Appended, Expect, Limit, Prints, Retention, Start};
+    use crate::store::{Append, Appended, Expect, Limit, Retention, Start, kit::Fingerprints};
 
     fn channel(name: &str) -> Channel {
         Channel::new(name).unwrap()
@@ -90,8 +88,8 @@ mod tests {
 
     fn append(place: &mut Place, to: &str, events: Vec<Event>) -> Result<Appended, StoreError> {
         let append = Append::new(events);
-        let prints = Prints::of(&append.events);
-        place.append(&channel(to), append, &prints)
+        let prints = Fingerprints::of(&append.events);
+        place.append(&channel(to), append, prints)
     }
 
     fn texts(count: usize, bytes: usize) -> Vec<Event> {

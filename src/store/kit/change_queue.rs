@@ -1,12 +1,10 @@
-//! The changes that a watcher of a store has not taken yet: bounded, and independent of the store.
-//!
-//! Wakers are cloned, woken and dropped outside the lock, since they run foreign code.
+//! The changes that a watcher of a store has not taken yet: bounded, and independent of the store. Locks nothing, and wakes
+//! nobody: its owner does, outside its lock.
 
 use std::{
     collections::{HashMap, VecDeque},
     mem,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
-    task::{Context, Poll, Waker},
+    task::Waker,
 };
 
 use crate::{
@@ -14,35 +12,8 @@ use crate::{
     store::{Change, Entry, Head},
 };
 
-/// A watcher's end of its queue.
-pub(super) struct ChangeReceiver {
-    queue: Arc<ChangeQueue>,
-    /// Taken from the queue, but not yielded yet.
-    taken: VecDeque<Change>,
-}
-
-impl ChangeReceiver {
-    pub(super) fn new(queue: Arc<ChangeQueue>) -> Self {
-        Self { queue, taken: VecDeque::new() }
-    }
-
-    pub(super) fn queue(&self) -> &Arc<ChangeQueue> {
-        &self.queue
-    }
-
-    /// The next change. A stream of changes never ends.
-    pub(super) fn poll_next(&mut self, cx: &Context<'_>) -> Poll<Option<Change>> {
-        if self.taken.is_empty() {
-            self.taken = self.queue.take_all(cx);
-        }
-        self.taken.pop_front().map_or(Poll::Pending, |change| Poll::Ready(Some(change)))
-    }
-}
-
 /// The changes that one watcher has not taken yet.
-pub(super) struct ChangeQueue(Mutex<State>);
-
-struct State {
+pub(super) struct ChangeQueue {
     queued: Queued,
     /// Woken when a change is pushed.
     waker: Option<Waker>,
@@ -60,42 +31,31 @@ enum Queued {
 
 impl ChangeQueue {
     /// Starts with a [`Change::Resync`].
-    pub(super) fn new() -> Self {
-        Self(Mutex::new(State { queued: Queued::Resync, waker: None }))
+    pub(super) fn with_resync() -> Self {
+        Self { queued: Queued::Resync, waker: None }
     }
 
-    /// Starts empty: the store pushes the first [`Change::Resync`] once it is notified of changes.
-    #[cfg(any(feature = "redis", feature = "nats", feature = "postgres"))]
     pub(super) fn empty() -> Self {
-        Self(Mutex::new(State { queued: Queued::Each(VecDeque::new(), 0), waker: None }))
+        Self { queued: Queued::Each(VecDeque::new(), 0), waker: None }
     }
 
-    /// Adds a change. The caller wakes the returned waker once it has released its own locks.
+    /// Adds a change. The caller wakes the returned waker once it has released its locks.
     #[must_use]
-    pub(super) fn push(&self, change: Change) -> Option<Waker> {
-        let mut state = self.lock();
-        state.push(change);
-        state.waker.take()
+    pub(super) fn push(&mut self, change: Change) -> Option<Waker> {
+        self.add(change);
+        self.waker.take()
     }
 
-    /// Takes all changes. If there are none, `cx` is woken when one is pushed.
-    fn take_all(&self, cx: &Context<'_>) -> VecDeque<Change> {
-        let waker = cx.waker().clone();
-        let mut state = self.lock();
-        let taken = state.take_all();
-        let old = if taken.is_empty() { state.waker.replace(waker) } else { None };
-        drop(state);
-        drop(old);
-        taken
+    /// Takes all changes. If there are none, `waker` is woken when one is pushed; the caller drops the returned waker once it has
+    /// released its locks.
+    #[must_use]
+    pub(super) fn take_all(&mut self, waker: Waker) -> (VecDeque<Change>, Option<Waker>) {
+        let taken = self.take();
+        let unused = if taken.is_empty() { self.waker.replace(waker) } else { Some(waker) };
+        (taken, unused)
     }
 
-    fn lock(&self) -> MutexGuard<'_, State> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl State {
-    fn push(&mut self, change: Change) {
+    fn add(&mut self, change: Change) {
         match &mut self.queued {
             // A resync covers all changes before it, and must not be replaced by heads.
             queued if matches!(change, Change::Resync) => *queued = Queued::Resync,
@@ -117,7 +77,7 @@ impl State {
         }
     }
 
-    fn take_all(&mut self) -> VecDeque<Change> {
+    fn take(&mut self) -> VecDeque<Change> {
         match mem::replace(&mut self.queued, Queued::Each(VecDeque::new(), 0)) {
             Queued::Each(changes, _) => changes,
             Queued::Heads(heads) => heads.into_iter().map(|(channel, head)| Change::Head(channel, head)).collect(),
@@ -145,7 +105,7 @@ fn head_of(change: &Change) -> Option<(Channel, Head)> {
     }
 }
 
-/// The most bytes queued as whole changes.
+/// The most bytes queued as whole changes. Those that were taken and not yielded yet may be as many again.
 const MAX_BYTES: usize = 4 << 20;
 
 /// The most heads queued.
@@ -155,10 +115,6 @@ const MAX_HEADS: usize = 4096;
 mod tests {
     use super::*;
     use crate::{cursor::Cursor, event::Data};
-
-    fn state() -> State {
-        State { queued: Queued::Each(VecDeque::new(), 0), waker: None }
-    }
 
     fn entries(channel: &str, seq: u64, text: &str) -> Change {
         Change::Entries(vec![Entry {
@@ -174,25 +130,25 @@ mod tests {
 
     #[test]
     fn changes_not_taken_become_heads_and_then_a_resync() {
-        let mut state = state();
+        let mut queue = ChangeQueue::empty();
         let large = "x".repeat(1 << 20);
-        (1..=5).for_each(|seq| state.push(entries(["a", "b"][seq as usize % 2], seq, &large)));
-        assert_eq!(state.take_all().len(), 2);
-        assert!(state.take_all().is_empty());
+        (1..=5).for_each(|seq| queue.add(entries(["a", "b"][seq as usize % 2], seq, &large)));
+        assert_eq!(queue.take().len(), 2);
+        assert!(queue.take().is_empty());
 
-        (1..=5).for_each(|seq| state.push(entries("a", seq, &large)));
-        (1..=5000).for_each(|n| state.push(entries(&n.to_string(), 1, "")));
-        let taken = state.take_all();
+        (1..=5).for_each(|seq| queue.add(entries("a", seq, &large)));
+        (1..=5000).for_each(|n| queue.add(entries(&n.to_string(), 1, "")));
+        let taken = queue.take();
         assert!(matches!(taken.iter().collect::<Vec<_>>()[..], [Change::Resync]));
     }
 
     #[test]
     fn a_resync_is_never_lost() {
-        let mut state = state();
+        let mut queue = ChangeQueue::empty();
         let large = "x".repeat(1 << 20);
-        (1..=5).for_each(|seq| state.push(entries("a", seq, &large)));
-        state.push(Change::Resync);
-        state.push(entries("a", 6, ""));
-        assert!(matches!(state.take_all().make_contiguous(), [Change::Resync]));
+        (1..=5).for_each(|seq| queue.add(entries("a", seq, &large)));
+        queue.add(Change::Resync);
+        queue.add(entries("a", 6, ""));
+        assert!(matches!(queue.take().make_contiguous(), [Change::Resync]));
     }
 }
