@@ -25,7 +25,7 @@
 //! 2. [`store`]: the contract that every store keeps; [`stores`]: those that come with the crate.
 //! 3. [`hub`]: publish, listen, subscribe, drain.
 //! 4. The HTTP edge: [`http_contract`], [`request`], [`body`].
-//! 5. The services: [`events`], [`sse`], [`longpoll`], [`publish`]; [`layer`] mounts them in front of another service.
+//! 5. The services: [`event_service`], [`sse`], [`longpoll`], [`publish`]; [`layer`] mounts them in front of another service.
 //!
 //! # Features
 //! | feature | default | what it adds |
@@ -80,16 +80,21 @@ mod readme {}
 
 #[cfg(feature = "file")]
 #[cfg_attr(docsrs, doc(cfg(feature = "file")))]
+#[doc(inline)]
 pub use self::stores::file::FileStore;
 #[cfg(feature = "nats")]
 #[cfg_attr(docsrs, doc(cfg(feature = "nats")))]
+#[doc(inline)]
 pub use self::stores::nats::NatsStore;
 #[cfg(feature = "postgres")]
 #[cfg_attr(docsrs, doc(cfg(feature = "postgres")))]
+#[doc(inline)]
 pub use self::stores::postgres::PostgresStore;
 #[cfg(feature = "redis")]
 #[cfg_attr(docsrs, doc(cfg(feature = "redis")))]
+#[doc(inline)]
 pub use self::stores::redis::RedisStore;
+#[doc(inline)]
 pub use self::{
     body::Body,
     channel::{Channel, Channels},
