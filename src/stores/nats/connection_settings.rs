@@ -46,10 +46,10 @@ impl ConnectionSettings {
     /// Reads the files of certificates once, because the errors of the driver do not name them.
     pub(super) async fn check_files(&self) -> io::Result<()> {
         let own = self.client_certificate.iter().flat_map(|(certificate, key)| [certificate, key]);
-        for file in self.roots.iter().chain(own).cloned() {
-            let opened =
-                tokio::task::spawn_blocking(move || std::fs::File::open(&file).map_err(|why| named(&file, why)));
-            opened.await??;
+        for file in self.roots.iter().chain(own) {
+            let path = file.clone();
+            let opened = tokio::task::spawn_blocking(move || std::fs::File::open(path)).await?;
+            opened.map_err(|error| named(file, error))?;
         }
         Ok(())
     }
