@@ -84,16 +84,21 @@ mod readme {}
 
 #[cfg(feature = "file")]
 #[cfg_attr(docsrs, doc(cfg(feature = "file")))]
+#[doc(inline)]
 pub use self::stores::file::FileStore;
 #[cfg(feature = "nats")]
 #[cfg_attr(docsrs, doc(cfg(feature = "nats")))]
+#[doc(inline)]
 pub use self::stores::nats::NatsStore;
 #[cfg(feature = "postgres")]
 #[cfg_attr(docsrs, doc(cfg(feature = "postgres")))]
+#[doc(inline)]
 pub use self::stores::postgres::PostgresStore;
 #[cfg(feature = "redis")]
 #[cfg_attr(docsrs, doc(cfg(feature = "redis")))]
+#[doc(inline)]
 pub use self::stores::redis::RedisStore;
+#[doc(inline)]
 pub use self::{
     body::Body,
     channel::{Channel, Channels},

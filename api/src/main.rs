@@ -1,6 +1,8 @@
 //! Lists the public API of the crate in `docs/public-api.txt`, so that a change of the API shows up in review. See
 //! `api/README.md`.
 
+mod release;
+
 use std::{
     collections::BTreeSet,
     env,
@@ -12,19 +14,21 @@ use std::{
 
 use public_api::PublicApi;
 
+use self::release::Release;
+
 const LIST: &str = "docs/public-api.txt";
 
 /// The crates whose types may be in the API: a breaking change in one of them breaks this crate's API too. The drivers of
 /// stores are not among them, so that a new major version of a driver does not force one of this crate.
 const SHOWN: [&str; 12] = [
     "alloc",
+    "axum_core",
     "bytes",
     "core",
     "futures_core",
     "http",
     "http_body",
     "serde_core",
-    "serde_json",
     "std",
     "tower_events",
     "tower_layer",
@@ -48,10 +52,30 @@ fn main() -> Result<ExitCode, Box<dyn Error>> {
                 changed.iter().for_each(|line| eprintln!("{line}"));
                 return Ok(ExitCode::FAILURE);
             }
+            return compare_with_release(root, &now);
         }
         Some(other) => return Err(format!("{other}? Only `--check` is known").into()),
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// Fails when something is gone that the newest release had, and the version does not say so.
+fn compare_with_release(root: &Path, now: &str) -> Result<ExitCode, Box<dyn Error>> {
+    let Some(release) = Release::newest(root, LIST)? else {
+        println!("there is no release yet (a tag `v*`) whose API this one has to contain");
+        return Ok(ExitCode::SUCCESS);
+    };
+    let manifest = fs::read_to_string(root.join("Cargo.toml"))?;
+    let version = manifest.lines().find_map(|line| line.strip_prefix("version = \"")?.strip_suffix('"'));
+    let version = version.ok_or("Cargo.toml has no version")?;
+    let missing = release.missing(version, now);
+    if missing.is_empty() {
+        println!("{version} may follow {}", release.tag);
+        return Ok(ExitCode::SUCCESS);
+    }
+    eprintln!("{version} is compatible with {} by its number, but lacks:", release.tag);
+    missing.iter().for_each(|line| eprintln!("- {line}"));
+    Ok(ExitCode::FAILURE)
 }
 
 /// Every public item, one per line, without blanket, auto-trait and derived impls.

@@ -30,7 +30,7 @@ pub use self::{error::SseReadError, event::SseEvent};
 /// hub.publish(&news, Event::text("hello").named("greeting")?).await?;
 ///
 /// // A handler, or a whole `Router`, through `tower::ServiceExt::oneshot`.
-/// let events = EventService::new(hub.clone(), news.clone());
+/// let events = EventService::fixed(hub.clone(), news.clone());
 /// let request = Request::get("/events?after=beginning").header("accept", "text/event-stream").body(())?;
 /// let response = events.respond(request, news.clone()).await;
 ///

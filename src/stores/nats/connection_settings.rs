@@ -47,10 +47,9 @@ impl ConnectionSettings {
     pub(super) async fn check_files(&self) -> io::Result<()> {
         let own = self.client_certificate.iter().flat_map(|(certificate, key)| [certificate, key]);
         for file in self.roots.iter().chain(own) {
-            let file = file.clone();
-            let opened =
-                tokio::task::spawn_blocking(move || std::fs::File::open(&file).map_err(|why| named(&file, why)));
-            opened.await??;
+            let path = file.clone();
+            let opened = tokio::task::spawn_blocking(move || std::fs::File::open(path)).await?;
+            opened.map_err(|error| named(file, error))?;
         }
         Ok(())
     }
