@@ -1,12 +1,13 @@
 //! The body of a stream: pulls deliveries and writes them, and heartbeats in between. Knows nothing of requests and statuses.
 
+mod blocks;
+
 use std::{
     convert::Infallible,
     fmt,
     future::Future,
     pin::Pin,
     task::{Context, Poll, ready},
-    time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
 use bytes::Bytes;
@@ -23,15 +24,9 @@ use super::{
 };
 use crate::{
     body::{Attached, Body, Stream},
-    cursor::Cursors,
-    encode::{
-        HEARTBEAT_COMMENT, encoding_for, push_retry_field, push_stream_end, push_stream_error, push_stream_live,
-        push_stream_ping, push_stream_reset, push_stream_retry,
-    },
-    hub::{Batch, Closed, Delivery, Encoding, SubscribeError, Subscriber},
-    problem::Problem,
+    encode::encoding_for,
+    hub::{Delivery, Encoding, Subscriber},
     request::Heartbeat,
-    retry::jittered,
 };
 
 /// A stream of events, as the body of a response; from [`Hub::sse`](crate::Hub::sse).
@@ -189,122 +184,6 @@ impl SseBody {
         }
         Poll::Ready(())
     }
-
-    fn is_live_mark_due(&self) -> bool {
-        self.live_mark_due && self.subscriber.is_live()
-    }
-
-    fn write_live_mark(&mut self) {
-        let mut out = Vec::new();
-        self.push_due_live_mark(&mut out);
-        self.buffer.put(out);
-    }
-
-    fn write_end(&mut self) {
-        let mut out = Vec::new();
-        self.push_stream_retry(&mut out, jittered(self.retry()));
-        self.buffer.put(out);
-    }
-
-    fn write_heartbeat(&mut self) {
-        let mut out = Vec::new();
-        match self.heartbeat {
-            Heartbeat::Comment => return self.buffer.put_shared(out, Bytes::from_static(HEARTBEAT_COMMENT)),
-            Heartbeat::Event => {
-                let token = self.subscriber.cursors();
-                self.push_stream_ping(&mut out, &token);
-            }
-        }
-        self.buffer.put(out);
-    }
-
-    /// Writes `delivery` after `out`.
-    fn write(&mut self, mut out: Vec<u8>, delivery: Option<Result<Delivery, SubscribeError>>) {
-        match delivery {
-            Some(Ok(Delivery::Events(events))) => return self.write_events(out, events),
-            Some(Ok(Delivery::Reset(reset))) => {
-                self.push_due_retry(&mut out);
-                push_stream_reset(&mut out, &reset, &self.subscriber.cursors());
-                self.live_mark_due = self.live_mark == LiveMark::Send;
-            }
-            Some(Ok(Delivery::Closed(closed))) => self.push_closed(&mut out, &closed),
-            Some(Ok(Delivery::Failed(failed))) => {
-                self.push_due_retry(&mut out);
-                push_stream_error(&mut out, &failed, &self.subscriber.cursors());
-            }
-            Some(Ok(Delivery::Drained { retry })) => self.push_stream_retry(&mut out, retry),
-            Some(Err(error)) => self.push_failure(&mut out, error),
-            None => self.state = StreamState::Ended,
-        }
-        self.buffer.put(out);
-    }
-
-    fn write_events(&mut self, mut out: Vec<u8>, events: Batch) {
-        if self.subscriber.channels().len() > 1 {
-            self.buffer.put(out);
-            self.pending = Some(Box::new(PendingEvents::new(events, self.subscriber.cursors())));
-            return;
-        }
-        self.push_due_retry(&mut out);
-        self.buffer.put_shared(out, events.joined(self.encoding));
-    }
-
-    fn write_pending(&mut self) {
-        let mut out = Vec::new();
-        self.push_due_retry(&mut out);
-        if let Some(pending) = &mut self.pending {
-            pending.write_next(out, self.encoding, &mut self.buffer);
-            if pending.is_written() {
-                self.pending = None;
-            }
-        }
-    }
-
-    fn push_closed(&mut self, out: &mut Vec<u8>, closed: &Closed) {
-        // A closed channel has no live events to come, but `stream-live` comes before `stream-end`.
-        if self.is_live_mark_due() {
-            self.push_due_live_mark(out);
-        }
-        self.push_due_retry(out);
-        let ended = self.subscriber.ended_channels();
-        let left = self.subscriber.channels().iter().filter(|channel| !ended.contains(channel));
-        push_stream_end(out, closed, left, &self.subscriber.cursors());
-    }
-
-    /// The store failed. A temporary failure must not keep clients away for good, so it ends with `stream-retry`.
-    fn push_failure(&mut self, out: &mut Vec<u8>, error: SubscribeError) {
-        match Problem::from(error).backing_off(self.subscriber.failure_backoff()).retry() {
-            Some(retry) => self.push_stream_retry(out, retry.jittered(self.retry())),
-            None => self.state = StreamState::Ended,
-        }
-    }
-
-    fn push_due_live_mark(&mut self, out: &mut Vec<u8>) {
-        self.live_mark_due = false;
-        self.push_due_retry(out);
-        push_stream_live(out, &self.subscriber.cursors());
-    }
-
-    fn push_stream_ping(&mut self, out: &mut Vec<u8>, token: &Cursors) {
-        self.push_due_retry(out);
-        push_stream_ping(out, SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default(), token);
-    }
-
-    fn retry(&self) -> Duration {
-        Duration::from_millis(self.retry_ms.into())
-    }
-
-    fn push_due_retry(&mut self, out: &mut Vec<u8>) {
-        if std::mem::take(&mut self.retry_due) {
-            push_retry_field(out, jittered(self.retry()));
-        }
-    }
-
-    /// Writes the last block: when to come back, and from where.
-    fn push_stream_retry(&mut self, out: &mut Vec<u8>, retry: Duration) {
-        push_stream_retry(out, retry, Some(&self.subscriber.cursors()));
-        self.state = StreamState::Ended;
-    }
 }
 
 impl http_body::Body for SseBody {
@@ -360,7 +239,7 @@ impl fmt::Debug for SseBody {
 
 #[cfg(test)]
 mod tests {
-    use std::{future::poll_fn, sync::Arc};
+    use std::{future::poll_fn, sync::Arc, time::Duration};
 
     use http_body::Body as _;
     use http_body_util::BodyExt as _;

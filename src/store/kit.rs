@@ -142,6 +142,7 @@
 //! ```
 
 mod change_queue;
+mod changes;
 mod decision;
 mod jitter;
 mod keep;
@@ -151,9 +152,11 @@ mod page;
 mod sequencer;
 mod size;
 mod wakers;
+mod watcher_registry;
 mod watchers;
 
 pub use self::{
+    changes::Changes,
     decision::{Addition, Before, Decision, Draft, init_start},
     jitter::{Backoff, jittered},
     keep::Keep,
@@ -163,5 +166,5 @@ pub use self::{
     sequencer::Sequencer,
     size::{check_append_size, check_init_size, entry_size},
     wakers::Wakers,
-    watchers::{Changes, Watchers},
+    watchers::Watchers,
 };

@@ -4,20 +4,19 @@
 //! Wakers are cloned, woken and dropped outside the lock, because they run foreign code, which may call the store.
 
 use std::{
-    any::Any,
-    collections::{BTreeMap, VecDeque},
     fmt, mem,
-    pin::Pin,
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
+        Arc, Mutex,
         atomic::{AtomicUsize, Ordering},
     },
-    task::{Context, Poll},
 };
 
-use futures_core::Stream;
-
-use super::{change_queue::ChangeQueue, wakers::Wakers};
+use super::{
+    change_queue::ChangeQueue,
+    changes::Changes,
+    wakers::Wakers,
+    watcher_registry::{State, WatcherRegistry},
+};
 use crate::store::Change;
 
 /// The watchers of one store, and whether hints reach it. Clones share them.
@@ -43,25 +42,7 @@ use crate::store::Change;
 /// assert_eq!(watchers.count(), 0);
 /// ```
 #[derive(Clone)]
-pub struct Watchers(Arc<Shared>);
-
-struct Shared {
-    /// How many queues there are, so that a store without watchers need not lock. A watcher is counted before
-    /// [`Watchers::watch`] returns, hence before it reads the store: a change that is not queued for it is one that it reads.
-    count: AtomicUsize,
-    state: Mutex<State>,
-}
-
-#[derive(Default)]
-struct State {
-    /// What each watcher has not taken, by its number.
-    queues: BTreeMap<u64, ChangeQueue>,
-    next: u64,
-    /// Whether hints arrive now, so that a new watcher can rely on them.
-    armed: bool,
-    /// What makes hints arrive, while anyone watches.
-    listener: Option<Box<dyn Any + Send>>,
-}
+pub struct Watchers(Arc<WatcherRegistry>);
 
 impl Watchers {
     /// No watchers, of a store that sees every change itself.
@@ -77,7 +58,7 @@ impl Watchers {
     }
 
     fn new(state: State) -> Self {
-        Self(Arc::new(Shared { count: AtomicUsize::new(0), state: Mutex::new(state) }))
+        Self(Arc::new(WatcherRegistry { count: AtomicUsize::new(0), state: Mutex::new(state) }))
     }
 
     /// Adds a watcher; dropping the stream removes it.
@@ -105,7 +86,7 @@ impl Watchers {
         state.next += 1;
         state.queues.insert(number, queue);
         self.0.count.store(state.queues.len(), Ordering::SeqCst);
-        Changes { shared: Arc::clone(&self.0), number, taken: VecDeque::new() }
+        Changes::new(Arc::clone(&self.0), number)
     }
 
     /// Hints arrive from now on. Earlier ones may have been lost, so every watcher gets a [`Change::Resync`].
@@ -179,72 +160,17 @@ impl fmt::Debug for Watchers {
     }
 }
 
-impl Shared {
-    fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl State {
-    fn push(&mut self, mut change: impl FnMut() -> Change) -> Wakers {
-        let mut wakers = Wakers::default();
-        self.queues.values_mut().filter_map(|queue| queue.push(change())).for_each(|waker| wakers.add(waker));
-        wakers
-    }
-}
-
-/// The stream of one watcher, which never ends. Dropping it removes the watcher and its hints.
-pub struct Changes {
-    shared: Arc<Shared>,
-    number: u64,
-    /// Taken from the queue, and not yielded yet.
-    taken: VecDeque<Change>,
-}
-
-impl Stream for Changes {
-    type Item = Change;
-
-    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Change>> {
-        if self.taken.is_empty() {
-            let waker = cx.waker().clone();
-            let taken = self.shared.lock().queues.get_mut(&self.number).map(|queue| queue.take_all(waker));
-            // Bound by a statement of its own, so that the waker is dropped after the lock was released.
-            let (taken, _unused) = taken.unwrap_or_default();
-            self.taken = taken;
-        }
-        self.taken.pop_front().map_or(Poll::Pending, |change| Poll::Ready(Some(change)))
-    }
-}
-
-impl Drop for Changes {
-    fn drop(&mut self) {
-        let mut state = self.shared.lock();
-        let queue = state.queues.remove(&self.number);
-        self.shared.count.store(state.queues.len(), Ordering::SeqCst);
-        let listener = if state.queues.is_empty() { state.listener.take() } else { None };
-        if listener.is_some() {
-            state.armed = false;
-        }
-        drop(state);
-        // After the lock was released: both run foreign code.
-        drop((queue, listener));
-    }
-}
-
-impl fmt::Debug for Changes {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Changes").finish_non_exhaustive()
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use std::{
+        pin::Pin,
         sync::{atomic::AtomicBool, mpsc},
-        task::{Wake, Waker},
+        task::{Context, Poll, Wake, Waker},
         thread,
         time::Duration,
     };
+
+    use futures_core::Stream as _;
 
     use super::*;
     use crate::{channel::Channel, cursor::Cursor, store::Head};
