@@ -145,16 +145,21 @@ impl Sentinels {
     /// Asks one Sentinel after the other until one answers. Each attempt starts with another one, because the last
     /// answer may have been out of date.
     async fn primary(&self, failed_attempts: u32) -> RedisResult<(String, u16)> {
-        let mut last = RedisError::from((ErrorKind::InvalidClientConfig, "no Sentinel is configured"));
+        let mut failed: Option<RedisError> = None;
         let (before, first) = self.clients.split_at(failed_attempts as usize % self.clients.len().max(1));
         for sentinel in first.iter().chain(before) {
-            match timeout(self.attempt_timeout, self.ask(sentinel)).await {
+            let error = match timeout(self.attempt_timeout, self.ask(sentinel)).await {
                 Ok(Ok(found)) => return Ok(found),
-                Ok(Err(error)) => last = error,
-                Err(_) => last = RedisError::from((ErrorKind::Io, "a Sentinel does not answer")),
+                Ok(Err(error)) => error,
+                Err(_) => RedisError::from((ErrorKind::Io, "a Sentinel does not answer")),
+            };
+            // One that knows no such primary says more than one that is down.
+            if failed.as_ref().is_none_or(|earlier| earlier.kind() != ErrorKind::InvalidClientConfig) {
+                failed = Some(error);
             }
         }
-        Err(last)
+        let unconfigured = || RedisError::from((ErrorKind::InvalidClientConfig, "no Sentinel is configured"));
+        Err(failed.unwrap_or_else(unconfigured))
     }
 
     async fn ask(&self, sentinel: &Client) -> RedisResult<(String, u16)> {
