@@ -76,7 +76,7 @@ use crate::{
     event::Event,
     store::{
         Append, Appended, Change, Clock, Expect, Head, Limit, Page, Retention, Start, Store, StoreError,
-        kit::{self, Fingerprints, Keep, Watchers},
+        kit::{self, Fingerprints, Watchers},
     },
 };
 
@@ -148,7 +148,7 @@ impl MemoryStore {
     #[doc(hidden)]
     #[must_use]
     pub fn reopened(&self, own: Retention, all: &Retention) -> Self {
-        self.with_place(|place| place.keep = Keep::new(all));
+        self.with_place(|place| place.keep = kit::Keep::new(all));
         Self { retention: own, ..self.clone() }
     }
 
