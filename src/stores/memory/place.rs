@@ -92,7 +92,8 @@ impl Place {
         prints: Fingerprints,
     ) -> Result<Appended, StoreError> {
         self.apply_retention(channel);
-        let (log, before) = (self.logs.get(channel), self.before(channel));
+        let log = self.logs.get(channel);
+        let before = self.before(channel, log);
         match before.decide(&append, prints, |key| Ok::<_, StoreError>(log.and_then(|log| log.key(key))))? {
             Decision::Unchanged(appended) => Ok(appended),
             Decision::Write(draft) => {
@@ -135,7 +136,7 @@ impl Place {
 
     pub(super) fn init(&mut self, channel: &Channel, events: Vec<Event>, expect: Expect) -> Result<Head, StoreError> {
         self.apply_retention(channel);
-        let before = self.before(channel);
+        let before = self.before(channel, self.logs.get(channel));
         before.check(expect)?;
         self.check_init(channel, &events)?;
         let start = init_start(channel, before.head().cursor.seq);
@@ -197,11 +198,12 @@ impl Place {
     }
 
     fn head_of(&self, channel: &Channel) -> Head {
-        self.before(channel).head()
+        self.before(channel, self.logs.get(channel)).head()
     }
 
-    fn before(&self, channel: &Channel) -> Before {
-        match self.logs.get(channel) {
+    /// The channel, whose log this is, as it is before a write.
+    fn before(&self, channel: &Channel, log: Option<&Log>) -> Before {
+        match log {
             Some(log) => Before::recorded(log.state.record.head),
             None => Before::absent(self.absent_head(channel)),
         }
