@@ -16,7 +16,7 @@ use std::{
         Arc,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use redb::{Builder, StorageBackend, backends::FileBackend};
@@ -39,13 +39,14 @@ struct Place {
 
 impl Place {
     async fn new(directory: Directory, now: Arc<AtomicU64>, retention: Retention) -> Self {
-        let fails = Arc::new(AtomicBool::new(false));
+        let (fails, begun) = (Arc::new(AtomicBool::new(false)), Instant::now());
         // The last call on a store that was dropped may still run, and only one store can have the file open.
         let store = loop {
             match open(&directory.file(), &now, &fails, retention.clone()) {
                 Ok(store) => break store,
-                Err(_) => tokio::time::sleep(Duration::from_millis(1)).await,
+                Err(error) => assert!(begun.elapsed() < Duration::from_secs(10), "{error:?}"),
             }
+            tokio::time::sleep(Duration::from_millis(1)).await;
         };
         Self { directory, now, fails, store }
     }
