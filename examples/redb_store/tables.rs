@@ -136,7 +136,7 @@ impl<'a> Tables<'a> {
         Ok(((), vec![Change::Head(channel.clone(), head)]))
     }
 
-    /// Applies retention to a few of the channels for which that is due, so that those that nobody uses are forgotten, too.
+    /// Applies retention to a few of the channels for which that is due, so that unused ones are forgotten, too.
     pub(crate) fn tidy(&mut self, (keep, now): (&Keep, u64)) -> Result<(), Failure> {
         for _ in 0..TIDIED_PER_WRITE {
             let first = self.due.first()?.map(|(key, _)| (key.value().0, key.value().1.to_owned()));

@@ -60,7 +60,7 @@ impl Turns {
         let mut state = self.state();
         while granted.len() < GRANTS_PER_ROUND {
             let Some(turn) = state.waiting.pop_front() else { break };
-            // Nobody waits any more for a turn that only this list holds.
+            // A turn that only this list holds is no longer waited for.
             if Arc::strong_count(&turn) > 1 {
                 granted.push(turn);
             }

@@ -15,7 +15,7 @@ pub(super) struct PollLimits {
     wait_source: WaitSource,
 }
 
-/// Who set the wait.
+/// Where the wait comes from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum WaitSource {
     Client,

@@ -1,5 +1,5 @@
-//! What every store needs, so that whoever writes one builds only what is special about it. The stores that come with the crate
-//! are built from it too.
+//! The parts that every store needs, so that a new store contains only what is particular to it. The stores that come with the
+//! crate are built from these parts, too.
 //!
 //! # Writing a store
 //! A store implements the [`Store`](super::Store) trait, whose documentation is the contract. Most of the contract is decided here
@@ -26,8 +26,8 @@
 //! [`Record::absent`](super::resume::Record::absent), which stores nothing), and a [`PageBuilder`] that is offered the entries.
 //!
 //! **Retention.** [`Keep`] has the limits. [`LogState::exceeds`] says whether the oldest entry is to be dropped, and
-//! [`LogState::is_over`] whether the record is to be forgotten, which raises the floor. A channel that nobody uses has to be
-//! forgotten as well: look at a few of those that are due with each write, or every [`Keep::period`] milliseconds.
+//! [`LogState::is_over`] whether the record is to be forgotten, which raises the floor. An unused channel has to be forgotten
+//! as well: look at a few of those that are due with each write, or every [`Keep::period`] milliseconds.
 //!
 //! **Changes.** [`Watchers`] are all of [`Store::changes`](super::Store::changes) for a store of one process. One that is notified by
 //! a server arms them once its subscription is confirmed, disarms them when the connection is lost, and is

@@ -1,5 +1,5 @@
-//! The changes that a watcher of a store has not taken yet: bounded, and independent of the store. Locks nothing, and wakes
-//! nobody: its owner does, outside its lock.
+//! The changes that a watcher of a store has not taken yet: bounded, and independent of the store. It neither locks nor wakes:
+//! its owner does, and wakes outside its lock.
 
 use std::{
     collections::{HashMap, VecDeque},
