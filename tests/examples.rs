@@ -7,6 +7,9 @@
 #[path = "support/program.rs"]
 mod program;
 
+#[path = "support/deadline.rs"]
+mod deadline;
+
 use std::process::Command;
 
 use serde_json::{Value, json};
@@ -263,6 +266,8 @@ fn server_allows_pages_from_any_origin_only_when_told_to() {
 
 #[test]
 fn options_are_checked() {
+    // A program that accepts what it should refuse would serve for ever.
+    deadline::arm();
     let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let taken = taken.local_addr().unwrap().to_string();
     for (name, arguments, status, text) in [
@@ -278,7 +283,7 @@ fn options_are_checked() {
         ("server", vec!["--listen", &taken], 1, "cannot listen on"),
         ("chat", vec!["--help"], 0, "--database PATH"),
         ("chat", vec!["extra"], 2, "unexpected argument \"extra\""),
-        ("chat", vec!["--database", "/nonexistent/chat.db"], 1, "cannot open /nonexistent/chat.db"),
+        ("chat", vec!["--database", "/dev/null/chat.db"], 1, "cannot open /dev/null/chat.db"),
         ("clock", vec!["--help"], 0, "--listen ADDRESS"),
         ("clock", vec!["--listen=0"], 2, "cannot parse argument \"0\""),
         ("axum", vec!["here"], 1, "here"),
