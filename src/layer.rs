@@ -3,6 +3,9 @@
 //! The inner service gets every other request, with the hub in its extensions, so that its handlers can publish:
 //! `request.extensions().get::<Hub>()` finds it whatever its store is.
 //!
+//! An axum `Router` takes the layer with `Router::layer`, after its last route: then the paths are served whether or not the
+//! router has such routes, and the result is still a `Router`, which `axum::serve` accepts.
+//!
 //! # Examples
 //! The default:
 //! ```
