@@ -96,9 +96,13 @@ fn app(hub: &Hub, options: &Options) -> App {
     if let Some(age) = options.max_age {
         stream = stream.max_age(age);
     }
+    let mut publish = PublishService::new(hub.clone(), Channels::from_query);
+    if matches!(options.origins, Origins::Any) {
+        publish = publish.without_origin_check();
+    }
     App {
         events: EventService::new(hub.clone(), Channels::from_query).sse(stream),
-        publish: PublishService::new(hub.clone(), Channels::from_query),
+        publish,
         hub: hub.clone(),
         stall_timeout: options.stall_timeout,
         cors: matches!(options.origins, Origins::Any).then(any_origin),
