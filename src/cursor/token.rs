@@ -37,6 +37,9 @@ enum Repr {
 }
 
 impl Cursors {
+    /// The maximum length of the text form: 255 channels of at most 26 bytes, in base64.
+    pub(crate) const MAX_TEXT_LEN: usize = (1 + Channels::MAX * 26).div_ceil(3) * 4;
+
     /// The token of these positions, which may be none.
     pub fn of<'a>(positions: impl IntoIterator<Item = (&'a Channel, Cursor)>) -> Self {
         Self(Repr::Many(positions.into_iter().map(|(channel, cursor)| (short(channel), cursor)).collect()))
@@ -94,7 +97,7 @@ impl Cursors {
         if let Some(cursor) = Cursor::parse(bytes) {
             return Ok(Self(Repr::One(cursor)));
         }
-        if bytes.len() > MAX_TEXT {
+        if bytes.len() > Self::MAX_TEXT_LEN {
             return Err(InvalidCursor(()));
         }
         let bytes = URL_SAFE_NO_PAD.decode(bytes).map_err(|_| InvalidCursor(()))?;
@@ -178,9 +181,6 @@ fn short(channel: &Channel) -> u32 {
 
 /// First byte of a token.
 const VERSION: u8 = 2;
-
-/// The maximum length of a token: 255 channels of at most 26 bytes, in base64.
-const MAX_TEXT: usize = (1 + Channels::MAX * 26).div_ceil(3) * 4;
 
 #[cfg(test)]
 mod tests {
