@@ -71,6 +71,7 @@ where
     /// The whole body, up to `max_bytes`, in the memory that is `reserved` for it. Stops reading at the first error.
     pub(super) async fn collect(&mut self, max_bytes: usize, reserved: &mut Reserved<'_>) -> Result<Bytes, Problem> {
         let length = self.min_remaining();
+        let longest = self.body.size_hint().upper().map_or(max_bytes, |upper| max_bytes.min(upper as usize));
         if length > max_bytes as u64 {
             return Err(too_large(max_bytes));
         }
@@ -82,8 +83,12 @@ where
             if data.remaining() > max_bytes - whole.len() {
                 return Err(too_large(max_bytes));
             }
-            whole.reserve(data.remaining());
-            reserved.grow_to(whole.capacity())?;
+            let (needed, doubled) = (whole.len() + data.remaining(), longest.min(2 * whole.capacity()));
+            if needed > whole.capacity() {
+                let capacity = needed.max(doubled);
+                reserved.grow_to(capacity)?;
+                whole.reserve_exact(capacity - whole.len());
+            }
             whole.put(data);
         }
         Ok(whole.into())
