@@ -219,6 +219,9 @@ impl From<SubscribeError> for Problem {
             SubscribeError::Stalled => unavailable("stalled").temporary(Retry::SOON),
             SubscribeError::Overloaded { retry } => unavailable("overloaded").temporary(Retry::After(retry)),
             SubscribeError::TooManyReaders { retry } => unavailable("too-many-readers").temporary(Retry::After(retry)),
+            SubscribeError::TooManyChannels { retry } => {
+                unavailable("too-many-channels").temporary(Retry::After(retry))
+            }
         }
     }
 }

@@ -106,13 +106,16 @@ impl Shared {
         self.followed().topics.iter().cloned().collect()
     }
 
-    /// Adds a reader to the channel's topic; a follower is started if none runs.
+    /// Adds a reader to the channel's topic; a follower is started if none runs. `None` when too many channels have readers.
     pub(super) fn join_topic(
         &self,
         channel: &Channel,
         start_follower: impl FnOnce() -> FollowerTasks,
-    ) -> (Arc<Topic>, WaiterSlot) {
+    ) -> Option<(Arc<Topic>, WaiterSlot)> {
         let mut followed = self.followed();
+        if !followed.topics.make_room(channel, self.options.max_followed_channels) {
+            return None;
+        }
         if followed.follower.as_ref().is_none_or(FollowerTasks::is_finished) {
             followed.follower = Some(start_follower());
         }
@@ -120,7 +123,7 @@ impl Shared {
         let topic = followed.topics.join(channel, new_topic).clone();
         // Joined under the lock, so that the topic is not mistaken for one without readers.
         let slot = topic.join();
-        (topic, slot)
+        Some((topic, slot))
     }
 
     /// Starts the time for which the channel, whose last reader left, is still followed.
@@ -165,6 +168,10 @@ impl Shared {
     /// While draining: when a reader should come back, drawn anew for each so that they spread over the window.
     pub(super) fn drain_hint(&self) -> Option<Duration> {
         self.drain_window.get().map(|window| drain_hint(*window, self.options.drain_floor, fastrand::f64()))
+    }
+
+    pub(super) fn is_draining(&self) -> bool {
+        self.drain_window.get().is_some()
     }
 
     pub(super) async fn no_readers(&self) {

@@ -67,7 +67,7 @@ impl Subscriber {
         guard: ReaderGuard,
         subscription: &Subscription,
         page_events: usize,
-    ) -> Result<Self, StoreError> {
+    ) -> Result<Self, SubscribeError> {
         let start = |channel| subscription.channel_start(channel);
         let options = || subscription.options.clone();
         let (channel_readers, channels) = match subscription.channels.as_slice() {
@@ -81,7 +81,7 @@ impl Subscriber {
                 let join = |channel| {
                     Ok(ChannelReader::one_of_several(Membership::join(shared, channel)?, start(channel), options()))
                 };
-                let channel_readers = several.iter().map(join).collect::<Result<_, StoreError>>()?;
+                let channel_readers = several.iter().map(join).collect::<Result<_, SubscribeError>>()?;
                 (ChannelReaders::Several(channel_readers), subscription.channels.clone())
             }
         };
@@ -169,6 +169,10 @@ impl Subscriber {
         let page = self.guard.shared.options.page;
         let limit = Limit { events: page.events.min(self.page_events as usize), ..page };
         self.channel_readers.visit(&mut self.first, limit, visit)
+    }
+
+    pub(crate) fn is_draining(&self) -> bool {
+        self.guard.shared.is_draining()
     }
 
     pub(super) fn drain_hint(&self) -> Option<Duration> {
