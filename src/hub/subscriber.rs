@@ -17,6 +17,8 @@ use super::{
     error::SubscribeError,
     membership::Membership,
     shared::{ReaderGuard, Shared},
+    snapshot_calls::SnapshotSource,
+    snapshot_request::ChannelSnapshots,
     subscription::Subscription,
     turns::Turn,
 };
@@ -66,17 +68,27 @@ impl Subscriber {
         subscription: &Subscription,
         page_events: usize,
     ) -> Result<Self, StoreError> {
+        let source = subscription.snapshots.as_ref().map(SnapshotSource::new);
+        let with_snapshots = |reader: ChannelReader, channel: &Channel| match &source {
+            Some(source) => {
+                reader.with_snapshots(ChannelSnapshots::new(source), subscription.start.begin_of(channel))
+            }
+            None => reader,
+        };
         let start = |channel| subscription.start.of_channel(channel);
         let (channel_readers, channels) = match subscription.channels.as_slice() {
             [channel] => {
                 let channel_reader = ChannelReader::only(Membership::join(shared, channel)?, start(channel));
+                let channel_reader = with_snapshots(channel_reader, channel);
                 // The topic's copy of the name, so that the request's own can be dropped.
                 let channels = channel_reader.channel().into();
                 (ChannelReaders::One(channel_reader), channels)
             }
             several => {
-                let join =
-                    |channel| Ok(ChannelReader::one_of_several(Membership::join(shared, channel)?, start(channel)));
+                let join = |channel| {
+                    let reader = ChannelReader::one_of_several(Membership::join(shared, channel)?, start(channel));
+                    Ok(with_snapshots(reader, channel))
+                };
                 let channel_readers = several.iter().map(join).collect::<Result<_, StoreError>>()?;
                 (ChannelReaders::Several(channel_readers), subscription.channels.clone())
             }
@@ -235,6 +247,10 @@ impl Subscriber {
                 Peeked::Reset(reset) => {
                     channel_reader.take_reset();
                     Delivery::Reset(reset)
+                }
+                Peeked::Snapshot(snapshot) => {
+                    channel_reader.take_snapshot();
+                    Delivery::Snapshot(snapshot)
                 }
                 Peeked::Closed(closed) => {
                     channel_reader.take_close();

@@ -3,6 +3,7 @@
 use crate::{
     channel::{Channel, Channels},
     cursor::Cursors,
+    snapshot::Snapshots,
     store::{Reason, Start},
 };
 
@@ -22,11 +23,14 @@ use crate::{
 pub struct Subscription {
     pub(super) channels: Channels,
     pub(super) start: SubscriptionStart,
+    pub(super) snapshots: Option<Snapshots>,
 }
 
 /// Where a subscription starts.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum SubscriptionStart {
+    /// Nothing was said: a snapshot if there is a provider, else the same start in every channel.
+    Fresh(Start),
     /// The same start in every channel.
     Start(Start),
     /// The client was here before.
@@ -38,7 +42,7 @@ pub(crate) enum SubscriptionStart {
 impl Subscription {
     /// Follows `channels` from their heads.
     pub fn new(channels: impl Into<Channels>) -> Self {
-        Self { channels: channels.into(), start: SubscriptionStart::Start(Start::Latest) }
+        Self { channels: channels.into(), start: SubscriptionStart::Fresh(Start::Latest), snapshots: None }
     }
 
     /// Starts every channel at `start`.
@@ -47,10 +51,18 @@ impl Subscription {
         self.starting(SubscriptionStart::Start(start))
     }
 
-    /// Resumes after `cursors`. A channel that they do not name is reset with [`Reason::Unknown`].
+    /// Resumes after `cursors`. A channel that they do not name is reset with [`Reason::Unknown`], unless there is a provider of
+    /// [snapshots](Self::snapshots): then it starts with one.
     #[must_use]
     pub fn resume(self, cursors: &Cursors) -> Self {
         self.starting(SubscriptionStart::Resume(cursors.clone()))
+    }
+
+    /// Asks `snapshots` for the state of each channel whose start was not said, and after every reset: see
+    /// [`snapshot`](crate::snapshot). Default: none.
+    #[must_use]
+    pub fn snapshots(self, snapshots: Snapshots) -> Self {
+        Self { snapshots: Some(snapshots), ..self }
     }
 
     /// The channels.
@@ -76,9 +88,25 @@ impl SubscriptionStart {
     pub(super) fn of_channel(&self, channel: &Channel) -> ChannelStart {
         let unknown = (Start::Earliest, Some(Reason::Unknown));
         match self {
-            Self::Start(start) => (*start, None),
+            Self::Fresh(start) | Self::Start(start) => (*start, None),
             Self::Resume(cursors) => cursors.position(channel).map_or(unknown, |cursor| (Start::After(cursor), None)),
             Self::Unknown => unknown,
         }
     }
+
+    /// Whether anything says where to begin in `channel`.
+    pub(super) fn begin_of(&self, channel: &Channel) -> ChannelBegin {
+        match self {
+            Self::Fresh(_) => ChannelBegin::Fresh,
+            Self::Resume(cursors) if cursors.position(channel).is_none() => ChannelBegin::Fresh,
+            _ => ChannelBegin::Explicit,
+        }
+    }
+}
+
+/// Whether anything says where a channel begins.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum ChannelBegin {
+    Fresh,
+    Explicit,
 }
