@@ -96,6 +96,9 @@ struct Shared {
 pub struct SnapshotRequest {
     /// The channel whose state is wanted.
     pub channel: Channel,
+    /// The id of the reader's [`Filter`](crate::Filter), if it has one: the state must contain only what that filter shows.
+    /// Readers with different ids share no calls.
+    pub filter_id: Option<Box<str>>,
 }
 
 impl Snapshots {
@@ -175,8 +178,8 @@ impl Snapshots {
 }
 
 impl SnapshotRequest {
-    pub(crate) fn new(channel: Channel) -> Self {
-        Self { channel }
+    pub(crate) fn new(channel: Channel, filter_id: Option<Box<str>>) -> Self {
+        Self { channel, filter_id }
     }
 }
 

@@ -7,12 +7,15 @@ use http::{Request, Response, request::Parts};
 use super::{
     decision::{ALLOW, Decision, Refusal, decide},
     response::{finish, options_response},
+    target::ReadTarget,
 };
 use crate::{
     body::{Body, HandlerFuture, ResponseFuture},
     channel::Channels,
+    grant::Grant,
     hub::Hub,
     request::{Offer, ReadMethod, ReadRequest, ReadSettings, Rejection, SharedResolver},
+    snapshot::Snapshots,
     store::{Start, Store},
 };
 
@@ -21,8 +24,8 @@ pub(crate) trait Responder {
     /// The transports to negotiate between.
     const OFFER: Offer;
 
-    /// Serves `request` from `channels`.
-    fn answer<S: Store>(&self, hub: &Hub<S>, channels: Channels, request: ReadRequest) -> HandlerFuture;
+    /// Serves `request`, which says where `target` starts.
+    fn answer<S: Store>(&self, hub: &Hub<S>, target: ReadTarget, request: ReadRequest) -> HandlerFuture;
 
     /// Refuses a request in the way of its transport.
     fn refuse<S: Store>(&self, hub: &Hub<S>, refusal: Refusal) -> Response<Body>;
@@ -35,12 +38,13 @@ struct Shared<S, R> {
     hub: Hub<S>,
     resolver: SharedResolver,
     settings: ReadSettings,
+    snapshots: Option<Snapshots>,
     responder: R,
 }
 
 impl<S: Store, R: Responder + Clone> ReadService<S, R> {
     pub(crate) fn new(hub: Hub<S>, resolver: SharedResolver, responder: R) -> Self {
-        Self(Arc::new(Shared { hub, resolver, settings: ReadSettings::default(), responder }))
+        Self(Arc::new(Shared { hub, resolver, settings: ReadSettings::default(), snapshots: None, responder }))
     }
 
     pub(crate) fn with_responder(self, change: impl FnOnce(&mut R)) -> Self {
@@ -55,6 +59,10 @@ impl<S: Store, R: Responder + Clone> ReadService<S, R> {
         self.with(|shared| shared.settings.start = start)
     }
 
+    pub(crate) fn snapshots(self, snapshots: Snapshots) -> Self {
+        self.with(|shared| shared.snapshots = Some(snapshots))
+    }
+
     pub(crate) fn keep_parameters<N: Into<Box<str>>>(self, names: impl IntoIterator<Item = N>) -> Self {
         self.with(|shared| shared.settings.kept_parameters = names.into_iter().map(Into::into).collect())
     }
@@ -65,16 +73,16 @@ impl<S: Store, R: Responder + Clone> ReadService<S, R> {
         Self(Arc::new(shared))
     }
 
-    /// Answers `request`; the resolver names its channels.
+    /// Answers `request`; the resolver says what it may read.
     pub(crate) fn call<B>(&self, request: Request<B>) -> ResponseFuture {
         // The body is dropped here, so that the future needs no bounds on its type.
         let (parts, _) = request.into_parts();
-        ResponseFuture(self.respond_with(&parts, || self.0.resolver.channels(&parts)))
+        ResponseFuture(self.respond_with(&parts, || self.0.resolver.grant(&parts)))
     }
 
-    /// Answers `request` from these channels, without the resolver.
-    pub(crate) fn respond(&self, request: &Parts, channels: Channels) -> HandlerFuture {
-        self.respond_with(request, || Ok(channels))
+    /// Answers `request` with what `grant` allows, without the resolver.
+    pub(crate) fn respond(&self, request: &Parts, grant: Grant) -> HandlerFuture {
+        self.respond_with(request, || Ok(grant))
     }
 
     /// Refuses `request`.
@@ -83,13 +91,15 @@ impl<S: Store, R: Responder + Clone> ReadService<S, R> {
     }
 
     /// The future keeps what was decided and not the request's headers, so that a waiting poll takes little memory.
-    fn respond_with(&self, request: &Parts, channels: impl FnOnce() -> Result<Channels, Rejection>) -> HandlerFuture {
-        let Shared { hub, settings, responder, .. } = &*self.0;
-        let response = match decide(request, R::OFFER, settings, channels) {
+    fn respond_with(&self, request: &Parts, grant: impl FnOnce() -> Result<Grant, Rejection>) -> HandlerFuture {
+        let Shared { hub, settings, snapshots, responder, .. } = &*self.0;
+        let response = match decide(request, R::OFFER, settings, grant) {
             Decision::Options => options_response(ALLOW),
             Decision::Refuse(problem) => problem.into_response(),
             Decision::RefuseOn(refusal) => responder.refuse(hub, refusal),
-            Decision::Serve(channels, read) => return responder.answer(hub, channels, read),
+            Decision::Serve(grant, read) => {
+                return responder.answer(hub, ReadTarget::new(grant, snapshots.as_ref()), read);
+            }
         };
         HandlerFuture::ready(finish(ReadMethod::of(&request.method), response))
     }
@@ -109,9 +119,9 @@ impl<S, R> Clone for ReadService<S, R> {
 
 impl<S, R: Clone> Clone for Shared<S, R> {
     fn clone(&self) -> Self {
-        let Self { hub, resolver, settings, responder } = self;
-        let (resolver, settings) = (resolver.clone(), settings.clone());
-        Self { hub: hub.clone(), resolver, settings, responder: responder.clone() }
+        let Self { hub, resolver, settings, snapshots, responder } = self;
+        let (resolver, settings, snapshots) = (resolver.clone(), settings.clone(), snapshots.clone());
+        Self { hub: hub.clone(), resolver, settings, snapshots, responder: responder.clone() }
     }
 }
 

@@ -18,6 +18,7 @@ use super::{
     error::ReadError,
     heads::request_head,
     moment::Moment,
+    read_options::ReadOptions,
     shared::Shared,
     shared_call::Completion,
     snapshot_flights::{Flight, FlightKey, Joined, SnapshotFlights},
@@ -35,20 +36,24 @@ use crate::{
 pub(super) struct SnapshotSource {
     snapshots: Snapshots,
     flights: Arc<SnapshotFlights>,
+    filter_id: Option<Box<str>>,
 }
 
 impl SnapshotSource {
-    pub(super) fn new(snapshots: &Snapshots) -> Self {
+    /// `None` if there is no provider.
+    pub(super) fn of(options: &ReadOptions) -> Option<Self> {
+        let snapshots = options.snapshots.as_ref()?;
         let make = || SnapshotFlights::new(snapshots);
         // Only hubs use providers, so nothing else is kept with one.
         let flights = snapshots.kept(make).unwrap_or_else(|| Arc::new(make()));
-        Self { snapshots: snapshots.clone(), flights }
+        let filter_id = options.filter.as_ref().map(|filter| filter.id().into());
+        Some(Self { snapshots: snapshots.clone(), flights, filter_id })
     }
 
     /// Joins a flight whose head was, or will be, read after `decided`, or begins one; any flight if that is `None`.
     pub(super) fn request(&self, shared: &Arc<Shared>, channel: &Channel, decided: Option<Moment>) -> Arc<Flight> {
         let Ok(runtime) = Handle::try_current() else { return Arc::new(Flight::failed(ReadError::no_runtime())) };
-        let key = FlightKey { hub: shared.id, channel: channel.clone() };
+        let key = FlightKey { hub: shared.id, channel: channel.clone(), filter_id: self.filter_id.clone() };
         let (flight, turn) = match self.flights.join(&key, decided) {
             Joined::Existing(flight) => return flight,
             Joined::New(flight, turn) => (flight, turn),
@@ -81,7 +86,7 @@ impl SnapshotCall {
     }
 
     async fn result(&self, turn: &Semaphore, flight: Weak<Flight>) -> Result<Snapshot, ReadError> {
-        let Self { source: SnapshotSource { snapshots, flights }, shared, key } = self;
+        let Self { source: SnapshotSource { snapshots, flights, .. }, shared, key } = self;
         // Never closed.
         let _turn = turn.acquire().await;
         if let Some(due) = flights.due(key) {
@@ -93,7 +98,7 @@ impl SnapshotCall {
         // Position first, then state: every event at or below the position is in the state.
         let (request, mut slot) = (request_head(shared, &key.channel), None);
         let head = poll_fn(|cx| request.poll(&mut slot, cx)).await?;
-        let event = snapshots.call(SnapshotRequest::new(key.channel.clone())).await;
+        let event = snapshots.call(SnapshotRequest::new(key.channel.clone(), key.filter_id.clone())).await;
         let entry = event.and_then(|event| bounded(entry(&key.channel, head.cursor, event), snapshots.most_bytes()));
         match entry {
             Ok(entry) => {

@@ -33,6 +33,8 @@ pub(super) type Flight = SharedCall<Snapshot>;
 pub(super) struct FlightKey {
     pub(super) hub: u64,
     pub(super) channel: Channel,
+    /// Readers with different filters may not see the same.
+    pub(super) filter_id: Option<Box<str>>,
 }
 
 /// All flights of one provider. Must not hold the provider, which keeps it.

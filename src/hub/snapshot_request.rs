@@ -12,15 +12,15 @@ use std::{
 use tokio::time::{Sleep, sleep};
 
 use super::{
-    delivery::Snapshot, error::ReadError, moment::Moment, shared::Shared, snapshot_calls::SnapshotSource,
+    delivery::Snapshot, error::ReadError, moment::Moment, read_options::ReadOptions, shared::Shared, snapshot_calls::SnapshotSource,
     snapshot_flights::Flight,
 };
 use crate::{channel::Channel, cursor::Cursor, store::kit::jittered};
 
 /// The snapshots of one channel of a subscription.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct ChannelSnapshots {
-    source: SnapshotSource,
+    source: Arc<SnapshotSource>,
     /// Where the last one left the reader.
     last: Option<Cursor>,
     /// How many were followed by a reset at once.
@@ -28,8 +28,9 @@ pub(super) struct ChannelSnapshots {
 }
 
 impl ChannelSnapshots {
-    pub(super) fn new(source: &SnapshotSource) -> Self {
-        Self { source: source.clone(), last: None, in_vain: 0 }
+    /// `None` if there is no provider.
+    pub(super) fn of(options: &ReadOptions) -> Option<Self> {
+        SnapshotSource::of(options).map(|source| Self { source: Arc::new(source), last: None, in_vain: 0 })
     }
 
     /// One for a fresh start.
