@@ -46,8 +46,7 @@ static TEXT: Encoding = Encoding { delimiters: Delimiters::NONE, encode: text };
 static TEXT_WITHOUT_ID: Encoding = Encoding { delimiters: Delimiters::NONE, encode: text_without_id };
 static JSON: Encoding = Encoding { delimiters: Delimiters::NONE, encode: json };
 static SNAPSHOT_JSON: Encoding = Encoding { delimiters: Delimiters::NONE, encode: snapshot_json };
-static SNAPSHOT_JSON_WITHOUT_ID: Encoding =
-    Encoding { delimiters: Delimiters::NONE, encode: snapshot_json_without_id };
+static SNAPSHOT_JSON_WITHOUT_ID: Encoding = Encoding { delimiters: Delimiters::NONE, encode: snapshot_json_without_id };
 static JSON_WITHOUT_ID: Encoding = Encoding { delimiters: Delimiters::NONE, encode: json_without_id };
 
 fn text(entry: &Entry, out: &mut Vec<u8>) {
@@ -311,7 +310,13 @@ mod tests {
     #[test]
     fn this_crates_own_messages_end_with_their_id() {
         let channel = Channel::new("a\"\u{2028}").unwrap();
-        let reset = Reset { channel: channel.clone(), reason: Reason::EpochChanged, earliest: AT, latest: AT, snapshot_follows: false };
+        let reset = Reset {
+            channel: channel.clone(),
+            reason: Reason::EpochChanged,
+            earliest: AT,
+            latest: AT,
+            snapshot_follows: false,
+        };
         let failed = Failed { channel: channel.clone(), error: StoreError::Corrupt("secret".into()).into() };
         let (at, left, view) = (Cursors::from(AT), [Channel::new("c").unwrap()], View::default());
         let mut out = Vec::new();

@@ -88,6 +88,7 @@ const MAX_BACKOFF: Duration = Duration::from_secs(30);
 #[cfg(all(test, not(tower_events_loom)))]
 mod tests {
     use super::*;
+    use crate::store::StoreError;
 
     #[tokio::test(start_paused = true)]
     async fn the_delay_doubles_up_to_its_bound_and_ends_with_the_outage() {

@@ -12,8 +12,8 @@ use std::{
 use tokio::time::{Sleep, sleep};
 
 use super::{
-    delivery::Snapshot, error::ReadError, moment::Moment, read_options::ReadOptions, shared::Shared, snapshot_calls::SnapshotSource,
-    snapshot_flights::Flight,
+    delivery::Snapshot, error::ReadError, moment::Moment, read_options::ReadOptions, shared::Shared,
+    snapshot_calls::SnapshotSource, snapshot_flights::Flight,
 };
 use crate::{channel::Channel, cursor::Cursor, store::kit::jittered};
 

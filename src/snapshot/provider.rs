@@ -17,7 +17,9 @@ use crate::event::Event;
 type Returned = Result<Event, Box<dyn Error + Send + Sync>>;
 
 #[derive(Clone)]
-pub(super) struct Provider(Arc<dyn Fn(SnapshotRequest) -> Pin<Box<dyn Future<Output = Returned> + Send>> + Send + Sync>);
+pub(super) struct Provider(
+    Arc<dyn Fn(SnapshotRequest) -> Pin<Box<dyn Future<Output = Returned> + Send>> + Send + Sync>,
+);
 
 impl Provider {
     pub(super) fn new<F, E>(provider: impl Fn(SnapshotRequest) -> F + Send + Sync + 'static) -> Self

@@ -67,7 +67,9 @@ impl ChannelReader {
     /// Takes the snapshot that was peeked: it is the whole history up to its position.
     pub(in crate::hub) fn take_snapshot(&mut self) {
         let State::FromStore(step) = &self.state else { return };
-        let (StoreStep::SnapshotReady { snapshot, .. }, Some(snapshots)) = (&**step, &mut self.snapshots) else { return };
+        let (StoreStep::SnapshotReady { snapshot, .. }, Some(snapshots)) = (&**step, &mut self.snapshots) else {
+            return;
+        };
         let cursor = snapshot.cursor();
         snapshots.taken(snapshot);
         self.position = Some(cursor);

@@ -8,8 +8,8 @@ use super::{SseBody, StreamState};
 use crate::{
     cursor::Cursors,
     encode::{
-        HEARTBEAT_COMMENT, Ids, Kind, encoding_for, push_retry_field, push_stream_end, push_stream_error, push_stream_live,
-        push_stream_ping, push_stream_reset, push_stream_retry,
+        HEARTBEAT_COMMENT, Ids, Kind, encoding_for, push_retry_field, push_stream_end, push_stream_error,
+        push_stream_live, push_stream_ping, push_stream_reset, push_stream_retry,
     },
     hub::{Batch, Closed, Delivery, SubscribeError},
     problem::Problem,
