@@ -55,6 +55,7 @@ use crate::{
     hub::Hub,
     longpoll::LongPollOptions,
     request::{IntoParts, Offer, ReadRequest, Rejection, Resolver, SharedResolver, Transport},
+    snapshot::Snapshots,
     sse::SseOptions,
     store::{AnyStore, Start, Store},
 };
@@ -112,6 +113,13 @@ impl<S: Store> EventService<S> {
     #[must_use]
     pub fn start(self, start: Start) -> Self {
         Self(self.0.start(start))
+    }
+
+    /// Asks `snapshots` for the state of a channel for each request that names neither a start nor a position, which then does not
+    /// start as [`start`](Self::start) says, and after every reset, in the place of `refuse_resets`: see [`snapshot`](crate::snapshot). Default: none.
+    #[must_use]
+    pub fn snapshots(self, snapshots: Snapshots) -> Self {
+        Self(self.0.snapshots(snapshots))
     }
 
     /// Sets which of the application's own query parameters the `Link` to the next page repeats, such as those that name its

@@ -54,6 +54,7 @@ mod lease;
 mod listen;
 mod listening;
 mod membership;
+mod moment;
 mod options;
 mod outage;
 mod page_reads;
@@ -67,6 +68,9 @@ mod shared;
 mod shared_call;
 mod shared_page;
 mod shared_read;
+mod snapshot_calls;
+mod snapshot_flights;
+mod snapshot_request;
 mod stats;
 mod store_calls;
 mod subscriber;
@@ -78,7 +82,7 @@ mod topics;
 mod turns;
 
 pub use self::{
-    delivery::{Batch, Closed, Delivery, Failed, Reset},
+    delivery::{Batch, Closed, Delivery, Failed, Reset, Snapshot},
     drain::Drained,
     error::SubscribeError,
     handle::Hub,

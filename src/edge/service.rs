@@ -15,6 +15,7 @@ use crate::{
     grant::Grant,
     hub::Hub,
     request::{Offer, ReadMethod, ReadRequest, ReadSettings, Rejection, SharedResolver},
+    snapshot::Snapshots,
     store::{Start, Store},
 };
 
@@ -37,12 +38,13 @@ struct Shared<S, R> {
     hub: Hub<S>,
     resolver: SharedResolver,
     settings: ReadSettings,
+    snapshots: Option<Snapshots>,
     responder: R,
 }
 
 impl<S: Store, R: Responder + Clone> ReadService<S, R> {
     pub(crate) fn new(hub: Hub<S>, resolver: SharedResolver, responder: R) -> Self {
-        Self(Arc::new(Shared { hub, resolver, settings: ReadSettings::default(), responder }))
+        Self(Arc::new(Shared { hub, resolver, settings: ReadSettings::default(), snapshots: None, responder }))
     }
 
     pub(crate) fn with_responder(self, change: impl FnOnce(&mut R)) -> Self {
@@ -55,6 +57,10 @@ impl<S: Store, R: Responder + Clone> ReadService<S, R> {
 
     pub(crate) fn start(self, start: Start) -> Self {
         self.with(|shared| shared.settings.start = start)
+    }
+
+    pub(crate) fn snapshots(self, snapshots: Snapshots) -> Self {
+        self.with(|shared| shared.snapshots = Some(snapshots))
     }
 
     pub(crate) fn keep_parameters<N: Into<Box<str>>>(self, names: impl IntoIterator<Item = N>) -> Self {
@@ -86,12 +92,14 @@ impl<S: Store, R: Responder + Clone> ReadService<S, R> {
 
     /// The future keeps what was decided and not the request's headers, so that a waiting poll takes little memory.
     fn respond_with(&self, request: &Parts, grant: impl FnOnce() -> Result<Grant, Rejection>) -> HandlerFuture {
-        let Shared { hub, settings, responder, .. } = &*self.0;
+        let Shared { hub, settings, snapshots, responder, .. } = &*self.0;
         let response = match decide(request, R::OFFER, settings, grant) {
             Decision::Options => options_response(ALLOW),
             Decision::Refuse(problem) => problem.into_response(),
             Decision::RefuseOn(refusal) => responder.refuse(hub, refusal),
-            Decision::Serve(grant, read) => return responder.answer(hub, ReadTarget::new(grant), read),
+            Decision::Serve(grant, read) => {
+                return responder.answer(hub, ReadTarget::new(grant, snapshots.as_ref()), read);
+            }
         };
         HandlerFuture::ready(finish(ReadMethod::of(&request.method), response))
     }
@@ -111,9 +119,9 @@ impl<S, R> Clone for ReadService<S, R> {
 
 impl<S, R: Clone> Clone for Shared<S, R> {
     fn clone(&self) -> Self {
-        let Self { hub, resolver, settings, responder } = self;
-        let (resolver, settings) = (resolver.clone(), settings.clone());
-        Self { hub: hub.clone(), resolver, settings, responder: responder.clone() }
+        let Self { hub, resolver, settings, snapshots, responder } = self;
+        let (resolver, settings, snapshots) = (resolver.clone(), settings.clone(), snapshots.clone());
+        Self { hub: hub.clone(), resolver, settings, snapshots, responder: responder.clone() }
     }
 }
 

@@ -4,7 +4,7 @@ use std::{
     sync::{
         Arc, Mutex, MutexGuard, OnceLock, PoisonError,
         atomic::{
-            AtomicUsize,
+            AtomicU64, AtomicUsize,
             Ordering::{Relaxed, SeqCst},
         },
     },
@@ -32,6 +32,8 @@ use crate::{
 
 #[derive(Debug)]
 pub(super) struct Shared {
+    /// Distinguishes this hub from all others of the process.
+    pub(super) id: u64,
     pub(super) store: AnyStore,
     pub(super) store_calls: StoreCalls,
     pub(super) options: HubOptions,
@@ -61,7 +63,9 @@ struct Followed {
 
 impl Shared {
     pub(super) fn new(store: AnyStore, options: HubOptions) -> Self {
+        static HUBS: AtomicU64 = AtomicU64::new(0);
         Self {
+            id: HUBS.fetch_add(1, Relaxed),
             store_calls: StoreCalls::new(store.clone(), options.read_timeout),
             store,
             followed: Mutex::default(),

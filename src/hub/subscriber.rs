@@ -17,6 +17,7 @@ use super::{
     error::SubscribeError,
     membership::Membership,
     shared::{ReaderGuard, Shared},
+    snapshot_request::ChannelSnapshots,
     subscription::Subscription,
     turns::Turn,
 };
@@ -70,16 +71,24 @@ impl Subscriber {
     ) -> Result<Self, SubscribeError> {
         let start = |channel| subscription.channel_start(channel);
         let options = || subscription.options.clone();
+        let snapshots = subscription.options.as_ref().and_then(|options| ChannelSnapshots::of(options));
+        let with_snapshots = |reader: ChannelReader, channel: &Channel| match &snapshots {
+            Some(snapshots) => reader.with_snapshots(snapshots.clone(), subscription.channel_begin(channel)),
+            None => reader,
+        };
         let (channel_readers, channels) = match subscription.channels.as_slice() {
             [channel] => {
                 let channel_reader = ChannelReader::only(Membership::join(shared, channel)?, start(channel), options());
+                let channel_reader = with_snapshots(channel_reader, channel);
                 // The topic's copy of the name, so that the request's own can be dropped.
                 let channels = channel_reader.channel().into();
                 (ChannelReaders::One(channel_reader), channels)
             }
             several => {
                 let join = |channel| {
-                    Ok(ChannelReader::one_of_several(Membership::join(shared, channel)?, start(channel), options()))
+                    let reader =
+                        ChannelReader::one_of_several(Membership::join(shared, channel)?, start(channel), options());
+                    Ok(with_snapshots(reader, channel))
                 };
                 let channel_readers = several.iter().map(join).collect::<Result<_, SubscribeError>>()?;
                 (ChannelReaders::Several(channel_readers), subscription.channels.clone())
@@ -273,6 +282,10 @@ impl Subscriber {
                 Peeked::Reset(reset) => {
                     channel_reader.take_reset();
                     Delivery::Reset(reset)
+                }
+                Peeked::Snapshot(snapshot) => {
+                    channel_reader.take_snapshot();
+                    Delivery::Snapshot(snapshot)
                 }
                 Peeked::Closed(closed) => {
                     channel_reader.take_close();
