@@ -33,6 +33,7 @@
 //! # }
 //! ```
 
+mod access;
 mod admission;
 mod advance;
 mod changes;
@@ -62,6 +63,10 @@ mod read;
 mod read_budgets;
 mod read_options;
 mod recent;
+mod recheck;
+mod revocation_follower;
+mod revocations_channel;
+mod revoke;
 mod ring;
 mod shared;
 mod shared_call;
@@ -69,10 +74,12 @@ mod shared_page;
 mod shared_read;
 mod stats;
 mod store_calls;
+mod subjects;
 mod subscriber;
 mod subscription;
 mod sweep;
 mod sync;
+mod terms;
 mod topic;
 mod topics;
 mod turns;
@@ -87,11 +94,14 @@ pub use self::{
     stats::Stats,
     subscriber::Subscriber,
     subscription::Subscription,
+    terms::Recheck,
 };
 pub(crate) use self::{
+    access::{Access, Asked, Denied},
     encoding::{Delimiters, Encoding},
     entry_run::encode_joined,
     listening::Listening,
     subscription::SubscriptionStart,
+    terms::{RecheckPlan, Terms},
     turns::Turn,
 };

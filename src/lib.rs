@@ -111,8 +111,8 @@ pub use self::{
     filter::Filter,
     grant::Grant,
     hub::{
-        Batch, Closed, Delivery, Drained, Failed, Hub, HubOptions, Listen, Listened, Reset, Stats, SubscribeError,
-        Subscriber, Subscription,
+        Batch, Closed, Delivery, Drained, Failed, Hub, HubOptions, Listen, Listened, Recheck, Reset, Stats,
+        SubscribeError, Subscriber, Subscription,
     },
     layer::EventsLayer,
     longpoll::LongPollService,
