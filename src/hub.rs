@@ -84,6 +84,15 @@ mod topic;
 mod topics;
 mod turns;
 
+pub(crate) use self::{
+    access::{Access, Asked, Denied},
+    encoding::{Delimiters, Encoding},
+    entry_run::encode_joined,
+    listening::Listening,
+    subscription::SubscriptionStart,
+    terms::{RecheckPlan, Terms},
+    turns::Turn,
+};
 pub use self::{
     delivery::{Batch, Closed, Delivery, Failed, Reset},
     drain::Drained,
@@ -95,13 +104,4 @@ pub use self::{
     subscriber::Subscriber,
     subscription::Subscription,
     terms::Recheck,
-};
-pub(crate) use self::{
-    access::{Access, Asked, Denied},
-    encoding::{Delimiters, Encoding},
-    entry_run::encode_joined,
-    listening::Listening,
-    subscription::SubscriptionStart,
-    terms::{RecheckPlan, Terms},
-    turns::Turn,
 };

@@ -21,12 +21,12 @@ use tokio::{
     time::Instant,
 };
 
+pub(super) use self::known::{ReadFromStart, Verdict};
 use self::{
     known::{Circumstances, KnownRevocations, millis},
     publish_rate::PublishRates,
     reader::{End, ReaderSlot},
 };
-pub(super) use self::known::{ReadFromStart, Verdict};
 use super::{options::SubjectOptions, sync::lock, terms::Terms};
 use crate::store::Retention;
 

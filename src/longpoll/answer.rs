@@ -170,7 +170,8 @@ fn ended_response(target: &ReadTarget, options: ResponseOptions, retry: Option<D
         Some(cursors) => draining_response(target, options.shape, cursors, retry),
         // Without a position an empty array would mean that nothing was missed.
         None => {
-            let problem = Problem::new(StatusCode::SERVICE_UNAVAILABLE, "the access of this request has ended; ask again");
+            let problem =
+                Problem::new(StatusCode::SERVICE_UNAVAILABLE, "the access of this request has ended; ask again");
             finish(ReadMethod::Get, problem.kind("grant-ended").temporary(Retry::After(retry)).into_response())
         }
     }

@@ -193,12 +193,7 @@ mod tests {
         let read = |any_dropped, entries, bytes| {
             ReadFromStart { any_dropped, oldest: Some(7), entries, bytes }.complete_since(&retention)
         };
-        let table = [
-            (false, 10, 600, None),
-            (true, 9, 500, None),
-            (true, 10, 0, Some(7)),
-            (true, 1, 501, Some(7)),
-        ];
+        let table = [(false, 10, 600, None), (true, 9, 500, None), (true, 10, 0, Some(7)), (true, 1, 501, Some(7))];
         for (any_dropped, entries, bytes, since) in table {
             assert_eq!(read(any_dropped, entries, bytes), since, "{any_dropped} {entries} {bytes}");
         }

@@ -4,10 +4,7 @@ use std::{collections::HashMap, sync::Mutex, time::Duration};
 
 use tokio::time::Instant;
 
-use crate::hub::{
-    sweep::SweepThreshold,
-    sync::lock,
-};
+use crate::hub::{sweep::SweepThreshold, sync::lock};
 
 /// The buckets of the subjects that published within the last second.
 #[derive(Debug, Default)]
