@@ -22,7 +22,7 @@ use super::{
 };
 use crate::{
     channel::{Channel, Channels},
-    cursor::{Cursors, FilterHash},
+    cursor::Cursors,
     store::{Limit, StoreError},
 };
 
@@ -55,8 +55,6 @@ pub struct Subscriber {
     /// [`Channels::MAX`].
     first: u8,
     ended: bool,
-    /// The filter that its positions are valid for.
-    filter: Option<FilterHash>,
     /// Whether the position has moved past hidden entries since the last delivery.
     has_skipped: bool,
     guard: ReaderGuard,
@@ -89,8 +87,7 @@ impl Subscriber {
         };
         let first = u8::try_from(fastrand::usize(..channels.len())).unwrap_or(0);
         let page_events = u32::try_from(page_events).unwrap_or(u32::MAX);
-        let filter = subscription.filter_hash();
-        Ok(Self { channel_readers, channels, page_events, first, ended: false, filter, has_skipped: false, guard })
+        Ok(Self { channel_readers, channels, page_events, first, ended: false, has_skipped: false, guard })
     }
 
     /// The next delivery; `None` when there will be none.
@@ -112,7 +109,7 @@ impl Subscriber {
             (ChannelReaders::One(_), Some(cursor)) => Cursors::from(cursor),
             _ => Cursors::of(positions().filter_map(|(channel, cursor)| Some((channel, cursor?)))),
         };
-        cursors.under(self.filter)
+        cursors.under(self.channel_readers.first().and_then(ChannelReader::filter_hash))
     }
 
     /// The channels.
