@@ -275,8 +275,11 @@ impl<S: Store> PublishService<S> {
         }
         self.origins.check(request)?;
         // Authorization before the rest: an unauthorized client learns nothing from how its request is malformed.
+        let asked = self.publisher.hub.asked();
         let (channel, grant) = self.resolver.channel(request)?;
-        Ok((PublishTarget { channel, view: View::of(&grant) }, RequestHead::parse(request)?))
+        let target = PublishTarget { channel, view: View::of(&grant), terms: grant.terms, asked };
+        self.publisher.check_rate(&target)?;
+        Ok((target, RequestHead::parse(request)?))
     }
 }
 

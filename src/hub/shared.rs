@@ -21,6 +21,7 @@ use super::{
     read_budgets::ReadBudgets,
     stats::Stats,
     store_calls::StoreCalls,
+    subjects::Subjects,
     topic::{Topic, WaiterSlot},
     topics::Topics,
     turns::Turns,
@@ -50,6 +51,7 @@ pub(super) struct Shared {
     pub(super) recheck: Arc<Notify>,
     /// Whether appends are failing.
     pub(super) append_outage: Outage,
+    pub(super) subjects: Arc<Subjects>,
     /// Set once draining.
     drain_window: OnceLock<Duration>,
 }
@@ -77,6 +79,7 @@ impl Shared {
             turns: Arc::default(),
             recheck: Arc::default(),
             append_outage: Outage::new("appends"),
+            subjects: Arc::new(Subjects::new(options.subjects)),
             drain_window: OnceLock::new(),
             options,
         }
