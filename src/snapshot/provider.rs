@@ -24,10 +24,10 @@ pub(crate) struct State {
 
 type Returned = Result<State, Box<dyn Error + Send + Sync>>;
 
+type Called = Pin<Box<dyn Future<Output = Returned> + Send>>;
+
 #[derive(Clone)]
-pub(super) struct Provider(
-    Arc<dyn Fn(SnapshotRequest) -> Pin<Box<dyn Future<Output = Returned> + Send>> + Send + Sync>,
-);
+pub(super) struct Provider(Arc<dyn Fn(SnapshotRequest) -> Called + Send + Sync>);
 
 impl Provider {
     pub(super) fn new<F, T: 'static, E>(
