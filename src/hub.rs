@@ -35,6 +35,7 @@
 
 mod admission;
 mod advance;
+mod catch_up;
 mod changes;
 mod channel_reader;
 mod channel_readers;
@@ -44,6 +45,7 @@ mod encoded_entry;
 mod encoding;
 mod entry_run;
 mod error;
+mod fold;
 mod follower;
 mod follower_tasks;
 mod gather;
@@ -60,6 +62,7 @@ mod page_reads;
 mod publish;
 mod read;
 mod read_budgets;
+mod read_options;
 mod recent;
 mod ring;
 mod shared;

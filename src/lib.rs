@@ -23,7 +23,7 @@
 //! # Reading order
 //! 1. The vocabulary: [`channel`], [`event`], [`cursor`], [`error`].
 //! 2. [`store`]: the contract that every store keeps; [`stores`]: those that come with the crate.
-//! 3. [`hub`]: publish, listen, subscribe, drain.
+//! 3. [`hub`]: publish, listen, subscribe, drain; [`compaction`]: fewer events for readers that catch up.
 //! 4. The HTTP edge: [`http_contract`], [`request`], [`body`].
 //! 5. The services: [`event_service`], [`sse`], [`longpoll`], [`publish`]; [`layer`] mounts them in front of another service.
 //!
@@ -51,6 +51,7 @@ pub mod cursor;
 pub mod error;
 pub mod event;
 
+pub mod compaction;
 pub mod hub;
 pub mod store;
 pub mod stores;
@@ -102,6 +103,7 @@ pub use self::stores::redis::RedisStore;
 pub use self::{
     body::Body,
     channel::{Channel, Channels},
+    compaction::Compaction,
     cursor::{Cursor, Cursors},
     error::{InvalidChannel, InvalidChannels, InvalidCursor, InvalidEvent},
     event::{Data, Event, EventKey, EventName},

@@ -16,6 +16,7 @@ const LAYERS: &[&[&str]] = &[
     &["cursor"],
     // The contract; then the stores, and the hub.
     &["store"],
+    &["compaction"],
     &["stores", "hub"],
     // The HTTP edge.
     &["body", "request", "retry"],

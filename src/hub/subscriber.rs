@@ -69,14 +69,17 @@ impl Subscriber {
         let start = |channel| subscription.start.of_channel(channel);
         let (channel_readers, channels) = match subscription.channels.as_slice() {
             [channel] => {
-                let channel_reader = ChannelReader::only(Membership::join(shared, channel)?, start(channel));
+                let membership = Membership::join(shared, channel)?;
+                let channel_reader = ChannelReader::only(membership, start(channel), subscription.options.clone());
                 // The topic's copy of the name, so that the request's own can be dropped.
                 let channels = channel_reader.channel().into();
                 (ChannelReaders::One(channel_reader), channels)
             }
             several => {
-                let join =
-                    |channel| Ok(ChannelReader::one_of_several(Membership::join(shared, channel)?, start(channel)));
+                let join = |channel| {
+                    let membership = Membership::join(shared, channel)?;
+                    Ok(ChannelReader::one_of_several(membership, start(channel), subscription.options.clone()))
+                };
                 let channel_readers = several.iter().map(join).collect::<Result<_, StoreError>>()?;
                 (ChannelReaders::Several(channel_readers), subscription.channels.clone())
             }

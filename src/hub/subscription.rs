@@ -1,7 +1,11 @@
 //! What a reader asks for.
 
+use std::sync::Arc;
+
+use super::read_options::ReadOptions;
 use crate::{
     channel::{Channel, Channels},
+    compaction::Compaction,
     cursor::Cursors,
     store::{Reason, Start},
 };
@@ -22,6 +26,7 @@ use crate::{
 pub struct Subscription {
     pub(super) channels: Channels,
     pub(super) start: SubscriptionStart,
+    pub(super) options: Option<Arc<ReadOptions>>,
 }
 
 /// Where a subscription starts.
@@ -38,7 +43,7 @@ pub(crate) enum SubscriptionStart {
 impl Subscription {
     /// Follows `channels` from their heads.
     pub fn new(channels: impl Into<Channels>) -> Self {
-        Self { channels: channels.into(), start: SubscriptionStart::Start(Start::Latest) }
+        Self { channels: channels.into(), start: SubscriptionStart::Start(Start::Latest), options: None }
     }
 
     /// Starts every channel at `start`.
@@ -53,6 +58,20 @@ impl Subscription {
         self.starting(SubscriptionStart::Resume(cursors.clone()))
     }
 
+    /// Reads less while it catches up. See [`compaction`](crate::compaction).
+    #[must_use]
+    pub fn compaction(self, compaction: Compaction) -> Self {
+        self.with_options(|options| options.compaction = Some(compaction))
+    }
+
+    /// Resets a channel with [`Reason::Behind`] when its reader is more than `events` behind the head, and goes on from the head:
+    /// where the reader starts, and whenever it has fallen behind the recent events that the hub holds in memory
+    /// ([`HubOptions::ring_bytes`](crate::HubOptions::ring_bytes)). Default: readers catch up from wherever they are.
+    #[must_use]
+    pub fn max_behind(self, events: u64) -> Self {
+        self.with_options(|options| options.max_behind = Some(events))
+    }
+
     /// The channels.
     #[must_use]
     pub fn channels(&self) -> &Channels {
@@ -61,6 +80,11 @@ impl Subscription {
 
     pub(crate) fn starting(self, start: SubscriptionStart) -> Self {
         Self { start, ..self }
+    }
+
+    fn with_options(mut self, change: impl FnOnce(&mut ReadOptions)) -> Self {
+        change(Arc::make_mut(self.options.get_or_insert_default()));
+        self
     }
 
     /// Whether the events of one answer are sorted by time.

@@ -148,10 +148,14 @@ pub enum Reason {
     EpochChanged,
     /// Not a cursor of this crate, or one that does not name the channel. Stores never return this.
     Unknown,
+    /// Further behind the head than the subscription allows
+    /// ([`Subscription::max_behind`](crate::Subscription::max_behind)): what follows are the newest events. Stores never return
+    /// this.
+    Behind,
 }
 
 impl Reason {
-    /// The reason on the wire: `trimmed`, `ahead`, `epoch-changed` or `unknown`.
+    /// The reason on the wire: `trimmed`, `ahead`, `epoch-changed`, `unknown` or `behind`.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
@@ -159,6 +163,7 @@ impl Reason {
             Self::Ahead => "ahead",
             Self::EpochChanged => "epoch-changed",
             Self::Unknown => "unknown",
+            Self::Behind => "behind",
         }
     }
 }

@@ -13,10 +13,10 @@ use crate::{
     cursor::Cursor,
     hub::{
         lease::LeasedPage,
-        shared_page::{PagePosition, SharedPage},
+        shared_page::{PagePosition, ReadContext, SharedPage},
         shared_read::{SharedRead, Sharing},
     },
-    store::{Reason, Start},
+    store::{Head, Limit, Outcome, Page, Reason, Start},
 };
 
 impl ChannelReader {
@@ -55,6 +55,10 @@ impl ChannelReader {
             return self.need_page(start, Sharing::SameStart);
         };
         let reset = reset_rule.reset_of(&page).filter(|_| page.context.start == start);
+        let decides_start = reset.is_some() || page.is_position_only();
+        if decides_start && self.is_too_far_behind(page.from, page.head.cursor) {
+            return self.skip_to(page.head, page.context);
+        }
         if page.is_position_only() {
             return self.accept_position(read, page, start, reset);
         }
@@ -93,6 +97,14 @@ impl ChannelReader {
                 self.finish_page(&page)
             }
         }
+    }
+
+    /// Resets the reader to the head, which it is too far behind.
+    pub(super) fn skip_to(&mut self, head: Head, context: ReadContext) -> Option<Peeked> {
+        let context = ReadContext { limit: Limit::POSITION, ..context };
+        let page = Page::new(Outcome::Reset(Reason::Behind), head.cursor, head);
+        let page = Arc::new(SharedPage::new(page, context));
+        self.hand_out(Arc::new(SharedRead::new()), page, PagePosition::default(), Some(Reason::Behind))
     }
 
     fn hand_out(

@@ -14,6 +14,7 @@ use crate::{
         lease::Lease,
         membership::Membership,
         page_reads::PageRequest,
+        read_options::ReadOptions,
         shared_page::SharedPage,
         shared_read::{SharedRead, Sharing},
         subscription::ChannelStart,
@@ -24,6 +25,7 @@ use crate::{
 #[derive(Debug)]
 pub(in crate::hub) struct ChannelReader {
     pub(super) membership: Membership,
+    pub(super) options: Option<Arc<ReadOptions>>,
     /// Where a client resumes that has received what was handed out so far. A reset moves it only when it is handed out: a
     /// client that disconnected before would resume after the reset and never learn of it.
     pub(super) position: Option<Cursor>,
@@ -111,11 +113,12 @@ pub(in crate::hub) enum Peeked {
 }
 
 impl ChannelReader {
-    /// The only channel of a subscription: its first page decides its start.
-    pub(in crate::hub) fn only(membership: Membership, start: ChannelStart) -> Self {
-        let reader = Self::one_of_several(membership, start);
+    /// The only channel of a subscription: its first page decides its start, unless its options need the position first.
+    pub(in crate::hub) fn only(membership: Membership, start: ChannelStart, options: Option<Arc<ReadOptions>>) -> Self {
+        let reader = Self::one_of_several(membership, start, options);
         match (&reader.state, start) {
             (_, (Start::Latest, None)) | (State::FromRing { .. }, _) => reader,
+            _ if reader.options.as_ref().is_some_and(|options| options.position_comes_first()) => reader,
             (_, start) => {
                 let (start, reset_rule) = ResetRule::of(start);
                 let step = StoreStep::PageNeeded { start, reset_rule, sharing: Sharing::Overlapping };
@@ -124,12 +127,16 @@ impl ChannelReader {
         }
     }
 
-    pub(in crate::hub) fn one_of_several(membership: Membership, start: ChannelStart) -> Self {
+    pub(in crate::hub) fn one_of_several(
+        membership: Membership,
+        start: ChannelStart,
+        options: Option<Arc<ReadOptions>>,
+    ) -> Self {
         let (position, state) = match start {
             (Start::After(cursor), None) => (Some(cursor), State::FromRing { cursor, verified: None }),
             start => (None, State::FromStore(Box::new(StoreStep::NotStarted(start)))),
         };
-        Self { membership, position, history_end: HistoryEnd::Undecided, state }
+        Self { membership, options, position, history_end: HistoryEnd::Undecided, state }
     }
 
     pub(in crate::hub) fn channel(&self) -> &Channel {
@@ -186,6 +193,14 @@ impl ChannelReader {
 
     pub(in crate::hub) fn failed(&self, error: Arc<StoreError>) -> Failed {
         Failed { channel: self.channel().clone(), error }
+    }
+
+    pub(super) fn has_max_behind(&self) -> bool {
+        self.options.as_ref().is_some_and(|options| options.max_behind.is_some())
+    }
+
+    pub(super) fn is_too_far_behind(&self, position: Cursor, head: Cursor) -> bool {
+        self.options.as_ref().is_some_and(|options| options.is_too_far_behind(position, head))
     }
 
     pub(super) fn reset(&self, page: &SharedPage, reason: Reason) -> Reset {
