@@ -56,7 +56,7 @@ use self::{
     check::{Broken, check},
     ready_made::{join_texts, keep_newest},
 };
-use crate::{cursor::hash, store::Entry};
+use crate::store::Entry;
 
 /// What a reader that catches up need not receive. See the [module docs](self).
 ///
@@ -156,11 +156,6 @@ impl Compaction {
                 Err(BrokenRule { entries })
             }
         }
-    }
-
-    /// Identifies the compaction where results are shared.
-    pub(crate) fn hash(&self) -> u64 {
-        hash(self.id())
     }
 }
 

@@ -16,8 +16,9 @@ const LAYERS: &[&[&str]] = &[
     &["cursor"],
     // The contract; then the stores, and the hub.
     &["store"],
-    &["compaction"],
+    &["compaction", "filter"],
     &["stores", "hub"],
+    &["grant"],
     // The HTTP edge.
     &["body", "request", "retry"],
     &["problem", "encode"],

@@ -1,14 +1,18 @@
-//! Reads of the store for readers that catch up: one page, or all up to the head as a compaction leaves them.
+//! Reads of the store for readers that catch up: one page, or all up to the head folded into one.
 
 use tokio::{
     task::yield_now,
     time::{Duration, Instant, timeout_at},
 };
 
-use super::{admission::Refused, error::ReadError, fold::Fold, shared::Shared};
+use super::{
+    admission::Refused,
+    error::ReadError,
+    fold::{Fold, Folding},
+    shared::Shared,
+};
 use crate::{
     channel::Channel,
-    compaction::Compaction,
     store::{Limit, Page, Start},
 };
 
@@ -24,10 +28,10 @@ pub(super) async fn read_one(
     Ok(shared.store_calls.read_page(channel, start, limit).await?)
 }
 
-/// Reads what follows `first` up to its head, and compacts it all. Each page is read in its turn, as if a reader had asked for it.
-pub(super) async fn read_folded(shared: &Shared, channel: &Channel, compaction: &Compaction, first: Page) -> Page {
+/// Reads what follows `first` up to its head, and folds it all. Each page is read in its turn, as if a reader had asked for it.
+pub(super) async fn read_folded(shared: &Shared, channel: &Channel, folding: &Folding, first: Page) -> Page {
     let deadline = Instant::now() + MAX_TIME;
-    let mut fold = Fold::new(compaction, first);
+    let mut fold = Fold::new(folding, first);
     while let Some(limit) = fold.wanted(shared.options.page) {
         // A store that answers without waiting would keep other tasks from running.
         yield_now().await;

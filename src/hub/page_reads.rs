@@ -8,6 +8,7 @@ use super::{
     advance::advance_if_needed,
     catch_up::{read_folded, read_one},
     error::ReadError,
+    fold::Folding,
     read_options::ReadOptions,
     shared::Shared,
     shared_call::Completion,
@@ -15,10 +16,7 @@ use super::{
     shared_read::{ReadOrigin, ReadStart, SharedRead, Sharing},
     topic::Topic,
 };
-use crate::{
-    compaction::Compaction,
-    store::{Limit, Start},
-};
+use crate::store::{Limit, Start};
 
 /// The page that a reader needs.
 #[derive(Clone, Copy, Debug)]
@@ -38,21 +36,21 @@ pub(super) fn request_page(
 ) -> Arc<SharedRead> {
     let PageRequest { start, limit, sharing } = request;
     // A page by time contains only some entries.
-    let compaction = options.and_then(|options| options.compaction.as_ref());
-    let compaction = compaction.filter(|_| matches!(start, Start::After(_)));
+    let folding = options.filter(|_| matches!(start, Start::After(_))).and_then(ReadOptions::folding);
     // The limit of the request is that of what is left.
-    let limit = if compaction.is_some() { shared.options.page } else { limit };
+    let limit = if folding.is_some() { shared.options.page } else { limit };
     let (read, origin) = match start {
         Start::After(cursor) => {
-            let start = ReadStart { compaction: compaction.map(Compaction::hash), cursor };
+            let start = ReadStart { folding: folding.as_ref().map(Folding::key), cursor };
             topic.shared_reads.share(start, limit, sharing, topic.generation())
         }
         _ => (Arc::new(SharedRead::new()), ReadOrigin::New),
     };
     if origin == ReadOrigin::New {
         // The version is taken before the read: the read proves nothing about a change that comes while it runs.
-        let context = ReadContext { start, limit, version: topic.version(), generation: topic.generation() };
-        spawn_read(shared, topic, context, compaction.cloned(), &read);
+        let (version, generation) = (topic.version(), topic.generation());
+        let context = ReadContext { start, limit, is_folded: folding.is_some(), version, generation };
+        spawn_read(shared, topic, context, folding, &read);
     }
     read
 }
@@ -61,14 +59,14 @@ fn spawn_read(
     shared: &Arc<Shared>,
     topic: &Arc<Topic>,
     context: ReadContext,
-    compaction: Option<Compaction>,
+    folding: Option<Folding>,
     read: &Arc<SharedRead>,
 ) {
     let completion = Completion::new(Arc::downgrade(read));
     let Ok(runtime) = Handle::try_current() else { return completion.complete(Err(ReadError::no_runtime())) };
     let (shared, topic) = (shared.clone(), topic.clone());
     let task = runtime.spawn(async move {
-        let page = read_page(&shared, &topic, context, compaction).await;
+        let page = read_page(&shared, &topic, context, folding).await;
         // A store that answers without waiting would complete reads as fast as they are requested: readers that keep up
         // would run only after all that catch up.
         let permit = shared.reads.completions.acquire().await;
@@ -86,12 +84,12 @@ async fn read_page(
     shared: &Arc<Shared>,
     topic: &Arc<Topic>,
     context: ReadContext,
-    compaction: Option<Compaction>,
+    folding: Option<Folding>,
 ) -> Result<Arc<SharedPage>, ReadError> {
     let page = read_one(shared, topic.channel(), context.start, context.limit).await?;
     advance_if_needed(shared, topic.anchor(page.head), topic);
-    if let Some(compaction) = compaction {
-        let page = read_folded(shared, topic.channel(), &compaction, page).await;
+    if let Some(folding) = folding {
+        let page = read_folded(shared, topic.channel(), &folding, page).await;
         // The ring is not for what was merged.
         return Ok(Arc::new(SharedPage::new(page, context)));
     }

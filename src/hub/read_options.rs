@@ -1,15 +1,30 @@
 //! What a subscription asks for beyond its channels and start.
 
-use crate::{compaction::Compaction, cursor::Cursor};
+use super::fold::Folding;
+use crate::{
+    compaction::Compaction,
+    cursor::{Cursor, FilterHash},
+    filter::Filter,
+};
 
 /// Most subscriptions ask for nothing, and their readers hold no such value.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct ReadOptions {
+    pub(super) filter: Option<Filter>,
     pub(super) compaction: Option<Compaction>,
     pub(super) max_behind: Option<u64>,
 }
 
 impl ReadOptions {
+    pub(super) fn filter_hash(&self) -> Option<FilterHash> {
+        self.filter.as_ref().map(Filter::hash)
+    }
+
+    /// What is done to the entries that a reader catches up on, before they are a page.
+    pub(super) fn folding(&self) -> Option<Folding> {
+        Some(Folding { compaction: self.compaction.clone()?, filter: self.filter.clone() })
+    }
+
     /// Whether a reader's position is decided before anything is read for it: readers that have the same one then share what a
     /// compaction leaves of what follows, and it may be too far behind.
     pub(super) fn position_comes_first(&self) -> bool {

@@ -11,6 +11,7 @@ use std::{
 use tokio::time::Instant;
 
 use super::{
+    fold::FoldingKey,
     shared_call::{CallStatus, SharedCall},
     shared_page::SharedPage,
     sweep::SweepThreshold,
@@ -18,11 +19,10 @@ use super::{
 };
 use crate::{cursor::Cursor, store::Limit};
 
-/// Where a read starts, and what a compaction that it passes through leaves.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// Where a read starts, and what is done to its entries.
+#[derive(Clone, Debug)]
 pub(super) struct ReadStart {
-    /// [`Compaction::hash`](crate::compaction::Compaction::hash).
-    pub(super) compaction: Option<u64>,
+    pub(super) folding: Option<FoldingKey>,
     pub(super) cursor: Cursor,
 }
 
@@ -56,8 +56,8 @@ struct ReadsByStart {
     sweep_threshold: SweepThreshold,
 }
 
-/// Compaction, epoch, seq and tag of the position that a read starts from.
-type StartKey = (Option<u64>, u64, u64, u32);
+/// What is done to the entries; epoch, seq and tag of the position that a read starts from.
+type StartKey = (Option<FoldingKey>, u64, u64, u32);
 
 struct ShareableRead {
     /// Most entries that the page may hold.
@@ -77,13 +77,13 @@ impl SharedReads {
         generation: u64,
     ) -> (Arc<SharedRead>, ReadOrigin) {
         let mut reads = lock(&self.0);
-        if let Some(read) = reads.find(start, sharing, generation) {
+        if let Some(read) = reads.find(&start, sharing, generation) {
             return (read, ReadOrigin::Existing);
         }
         let read = Arc::new(SharedRead::new());
         let shareable =
             ShareableRead { max_entries: limit.events as u64, began: Instant::now(), read: Arc::downgrade(&read) };
-        reads.insert(start, shareable);
+        reads.insert(&start, shareable);
         (read, ReadOrigin::New)
     }
 
@@ -96,25 +96,21 @@ impl SharedReads {
 }
 
 impl ReadsByStart {
-    fn find(&self, start: ReadStart, sharing: Sharing, generation: u64) -> Option<Arc<SharedRead>> {
-        let ReadStart { compaction, cursor } = start;
-        let candidates = self.by_start.range(..=key(start)).rev().take(MAX_CANDIDATES);
-        let mut alive = candidates.filter_map(|(start, shared)| Some((*start, shared, shared.read.upgrade()?)));
-        let joins = |(start_key, shared, read): &(StartKey, &ShareableRead, Arc<SharedRead>)| {
-            let (of_compaction, epoch, seq, _) = *start_key;
-            let is_same_history = of_compaction == compaction && epoch == cursor.epoch;
-            let may_overlap = sharing == Sharing::Overlapping && is_same_history;
+    fn find(&self, start: &ReadStart, sharing: Sharing, generation: u64) -> Option<Arc<SharedRead>> {
+        let (key, cursor) = (start.key(), start.cursor);
+        let candidates = self.by_start.range(..=&key).rev().take(MAX_CANDIDATES);
+        let mut alive = candidates.filter_map(|(from, shared)| Some((from, shared, shared.read.upgrade()?)));
+        let joins = |(from, shared, read): &(&StartKey, &ShareableRead, Arc<SharedRead>)| {
+            let (folding, epoch, seq, _) = *from;
+            let overlaps = sharing == Sharing::Overlapping && *folding == start.folding && *epoch == cursor.epoch;
             let reaches = || cursor.seq - seq < shared.max_entries.min(self.full_page.unwrap_or(u64::MAX));
-            match (read.status(), compaction) {
-                (CallStatus::Pending, None) => may_overlap && reaches() || *start_key == key(start),
-                (CallStatus::Succeeded(page), None) => {
-                    may_overlap && reaches() && page.context.generation == generation && page.serves(cursor)
-                }
+            match (read.status(), folding) {
+                (CallStatus::Pending, None) => **from == key || overlaps && reaches(),
                 // Which positions will be left is not known before.
-                (CallStatus::Pending, Some(_)) => *start_key == key(start),
-                (CallStatus::Succeeded(page), Some(_)) => {
-                    let is_recent = shared.began.elapsed() < MAX_AGE_OF_COMPACTED;
-                    may_overlap && is_recent && page.context.generation == generation && page.serves(cursor)
+                (CallStatus::Pending, Some(_)) => **from == key,
+                (CallStatus::Succeeded(page), folding) => {
+                    let may_serve = || if folding.is_none() { reaches() } else { shared.is_recent() };
+                    overlaps && may_serve() && page.context.generation == generation && page.serves(cursor)
                 }
                 (CallStatus::Failed, _) => false,
             }
@@ -122,19 +118,28 @@ impl ReadsByStart {
         alive.find(joins).map(|(_, _, read)| read)
     }
 
-    fn insert(&mut self, start: ReadStart, read: ShareableRead) {
+    fn insert(&mut self, start: &ReadStart, read: ShareableRead) {
         let retain = |reads: &mut BTreeMap<_, ShareableRead>| reads.retain(|_, shared| shared.read.strong_count() > 0);
         self.sweep_threshold.before_adding(&mut self.by_start, BTreeMap::len, retain);
-        self.by_start.insert(key(start), read);
+        self.by_start.insert(start.key(), read);
     }
 }
 
-fn key(ReadStart { compaction, cursor }: ReadStart) -> StartKey {
-    (compaction, cursor.epoch, cursor.seq, cursor.tag)
+impl ReadStart {
+    fn key(&self) -> StartKey {
+        let Self { folding, cursor } = self;
+        (folding.clone(), cursor.epoch, cursor.seq, cursor.tag)
+    }
 }
 
-/// A page may be handed out for long, and what a compaction left was the newest when it was read.
-const MAX_AGE_OF_COMPACTED: Duration = Duration::from_millis(500);
+impl ShareableRead {
+    fn is_recent(&self) -> bool {
+        self.began.elapsed() < MAX_AGE_OF_FOLDED
+    }
+}
+
+/// A page may be handed out for long, and what was folded ended at the head of that time.
+const MAX_AGE_OF_FOLDED: Duration = Duration::from_millis(500);
 
 /// How many starts at or below a position are examined, so that the cost does not grow with their number.
 const MAX_CANDIDATES: usize = 16;
@@ -158,7 +163,7 @@ mod tests {
     };
 
     fn plain(seq: u64) -> ReadStart {
-        ReadStart { compaction: None, cursor: at(seq) }
+        ReadStart { folding: None, cursor: at(seq) }
     }
 
     fn limit(events: usize) -> Limit {

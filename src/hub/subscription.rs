@@ -6,7 +6,8 @@ use super::read_options::ReadOptions;
 use crate::{
     channel::{Channel, Channels},
     compaction::Compaction,
-    cursor::Cursors,
+    cursor::{Cursors, FilterHash},
+    filter::Filter,
     store::{Reason, Start},
 };
 
@@ -58,6 +59,12 @@ impl Subscription {
         self.starting(SubscriptionStart::Resume(cursors.clone()))
     }
 
+    /// Reads only the entries that `filter` keeps.
+    #[must_use]
+    pub fn filter(self, filter: Filter) -> Self {
+        self.with_options(|options| options.filter = Some(filter))
+    }
+
     /// Reads less while it catches up. See [`compaction`](crate::compaction).
     #[must_use]
     pub fn compaction(self, compaction: Compaction) -> Self {
@@ -82,6 +89,40 @@ impl Subscription {
         Self { start, ..self }
     }
 
+    /// Reads these channels instead, from where they start for the others.
+    pub(crate) fn with_channels(self, channels: Channels) -> Self {
+        Self { channels, ..self }
+    }
+
+    /// The position that the client brought.
+    pub(crate) fn resumes_from(&self) -> Option<&Cursors> {
+        match &self.start {
+            SubscriptionStart::Resume(cursors) => Some(cursors),
+            _ => None,
+        }
+    }
+
+    /// The filter that its positions are valid for.
+    pub(crate) fn filter_hash(&self) -> Option<FilterHash> {
+        self.options.as_ref().and_then(|options| options.filter_hash())
+    }
+
+    /// Where one of its channels starts.
+    pub(super) fn channel_start(&self, channel: &Channel) -> ChannelStart {
+        let reset = |reason| (Start::Earliest, Some(reason));
+        match &self.start {
+            SubscriptionStart::Start(start) => (*start, None),
+            SubscriptionStart::Resume(cursors) if cursors.filter() != self.filter_hash() => {
+                reset(Reason::FilterChanged)
+            }
+            SubscriptionStart::Resume(cursors) => match cursors.position(channel) {
+                Some(cursor) => (Start::After(cursor), None),
+                None => reset(Reason::Unknown),
+            },
+            SubscriptionStart::Unknown => reset(Reason::Unknown),
+        }
+    }
+
     fn with_options(mut self, change: impl FnOnce(&mut ReadOptions)) -> Self {
         change(Arc::make_mut(self.options.get_or_insert_default()));
         self
@@ -95,14 +136,3 @@ impl Subscription {
 
 /// Where one channel starts, and its reset if that is certain already.
 pub(super) type ChannelStart = (Start, Option<Reason>);
-
-impl SubscriptionStart {
-    pub(super) fn of_channel(&self, channel: &Channel) -> ChannelStart {
-        let unknown = (Start::Earliest, Some(Reason::Unknown));
-        match self {
-            Self::Start(start) => (*start, None),
-            Self::Resume(cursors) => cursors.position(channel).map_or(unknown, |cursor| (Start::After(cursor), None)),
-            Self::Unknown => unknown,
-        }
-    }
-}

@@ -152,10 +152,13 @@ pub enum Reason {
     /// ([`Subscription::max_behind`](crate::Subscription::max_behind)): what follows are the newest events. Stores never return
     /// this.
     Behind,
+    /// The position was reached under another [`Filter`](crate::Filter), which may have hidden what this one shows. Stores never
+    /// return this.
+    FilterChanged,
 }
 
 impl Reason {
-    /// The reason on the wire: `trimmed`, `ahead`, `epoch-changed`, `unknown` or `behind`.
+    /// The reason on the wire: `trimmed`, `ahead`, `epoch-changed`, `unknown`, `behind` or `filter-changed`.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
@@ -164,6 +167,7 @@ impl Reason {
             Self::EpochChanged => "epoch-changed",
             Self::Unknown => "unknown",
             Self::Behind => "behind",
+            Self::FilterChanged => "filter-changed",
         }
     }
 }

@@ -71,7 +71,8 @@ impl ChannelReader {
         if reset.is_none() {
             self.fix_start(&page);
             if position.run == page.runs.len() {
-                return self.finish_page(&page);
+                self.finish_page(&page);
+                return page.skipped_entries().map(|entries| Peeked::Skipped { entries });
             }
         }
         self.hand_out(read, page, position, reset)
@@ -101,7 +102,7 @@ impl ChannelReader {
 
     /// Resets the reader to the head, which it is too far behind.
     pub(super) fn skip_to(&mut self, head: Head, context: ReadContext) -> Option<Peeked> {
-        let context = ReadContext { limit: Limit::POSITION, ..context };
+        let context = ReadContext { limit: Limit::POSITION, is_folded: false, ..context };
         let page = Page::new(Outcome::Reset(Reason::Behind), head.cursor, head);
         let page = Arc::new(SharedPage::new(page, context));
         self.hand_out(Arc::new(SharedRead::new()), page, PagePosition::default(), Some(Reason::Behind))
@@ -114,7 +115,11 @@ impl ChannelReader {
         position: PagePosition,
         reset: Option<Reason>,
     ) -> Option<Peeked> {
-        let contents = if page.is_position_only() { PageContents::PositionOnly } else { PageContents::Entries };
+        let contents = match page.context {
+            _ if page.is_position_only() => PageContents::PositionOnly,
+            ReadContext { is_folded: true, .. } => PageContents::Folded,
+            _ => PageContents::Entries,
+        };
         let PagePosition { run, part } = position;
         let lease = self.membership.shared.reads.leases.lease(read, LeasedPage { page, first: run, part });
         self.set_step(StoreStep::PageReady { lease, contents, reset, run })

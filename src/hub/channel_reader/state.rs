@@ -25,12 +25,12 @@ use crate::{
 #[derive(Debug)]
 pub(in crate::hub) struct ChannelReader {
     pub(super) membership: Membership,
-    pub(super) options: Option<Arc<ReadOptions>>,
     /// Where a client resumes that has received what was handed out so far. A reset moves it only when it is handed out: a
     /// client that disconnected before would resume after the reset and never learn of it.
     pub(super) position: Option<Cursor>,
     pub(super) history_end: HistoryEnd,
     pub(super) state: State,
+    pub(super) options: Option<Arc<ReadOptions>>,
 }
 
 #[derive(Debug)]
@@ -82,6 +82,8 @@ pub(super) enum StoreStep {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum PageContents {
     Entries,
+    /// What the reader's filter left already, and its compaction.
+    Folded,
     /// Needs no page slot.
     PositionOnly,
 }
@@ -97,6 +99,10 @@ pub(in crate::hub) enum PageSlot {
 #[derive(Debug)]
 pub(in crate::hub) enum Peeked {
     Run(Arc<EntryRun>),
+    /// Nothing yet: these entries were hidden by the filter, and the reader's position is after them.
+    Skipped {
+        entries: usize,
+    },
     Reset(Reset),
     Closed(Closed),
     Failed(ReadError),
@@ -136,7 +142,7 @@ impl ChannelReader {
             (Start::After(cursor), None) => (Some(cursor), State::FromRing { cursor, verified: None }),
             start => (None, State::FromStore(Box::new(StoreStep::NotStarted(start)))),
         };
-        Self { membership, options, position, history_end: HistoryEnd::Undecided, state }
+        Self { membership, position, history_end: HistoryEnd::Undecided, state, options }
     }
 
     pub(in crate::hub) fn channel(&self) -> &Channel {
@@ -181,9 +187,15 @@ impl ChannelReader {
         let State::FromStore(step) = &self.state else { return false };
         match &**step {
             StoreStep::PageRequested { request, .. } => request.limit != Limit::POSITION,
-            StoreStep::PageReady { contents, .. } => *contents == PageContents::Entries,
+            StoreStep::PageReady { contents, .. } => *contents != PageContents::PositionOnly,
             _ => false,
         }
+    }
+
+    /// Whether the reader's filter was applied to what it hands out.
+    pub(super) fn is_filtered(&self) -> bool {
+        let State::FromStore(step) = &self.state else { return false };
+        matches!(**step, StoreStep::PageReady { contents: PageContents::Folded, .. })
     }
 
     /// The failure that was handed out, after which nothing comes.

@@ -75,7 +75,7 @@ impl ChannelReader {
         match cursor {
             Some(cursor) if self.is_too_far_behind(cursor, head.cursor) => {
                 let (start, generation) = (Start::After(cursor), self.membership.topic.generation());
-                self.skip_to(head, ReadContext { start, limit: Limit::POSITION, version, generation })
+                self.skip_to(head, ReadContext { start, limit: Limit::POSITION, is_folded: false, version, generation })
             }
             Some(cursor) if cursor != head.cursor => self.need_page(Start::After(cursor), Sharing::Overlapping),
             _ => {
