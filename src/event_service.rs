@@ -50,6 +50,7 @@ use http::{Response, request::Parts};
 use crate::{
     body::{Body, HandlerFuture},
     channel::Channels,
+    compaction::Compaction,
     edge::{ReadService, ReadTarget, Refusal, Responder, read_service},
     grant::Grant,
     hub::Hub,
@@ -112,6 +113,20 @@ impl<S: Store> EventService<S> {
     #[must_use]
     pub fn start(self, start: Start) -> Self {
         Self(self.0.start(start))
+    }
+
+    /// Lets readers that catch up receive less than was published. See [`compaction`](crate::compaction). Default: they receive
+    /// every event.
+    #[must_use]
+    pub fn compaction(self, compaction: Compaction) -> Self {
+        Self(self.0.compaction(compaction))
+    }
+
+    /// Resets a reader that is more than `events` behind the head of a channel, with the reason `behind`, and goes on from the head.
+    /// See [`Subscription::max_behind`](crate::Subscription::max_behind). Default: readers catch up from wherever they are.
+    #[must_use]
+    pub fn max_behind(self, events: u64) -> Self {
+        Self(self.0.max_behind(events))
     }
 
     /// Sets which of the application's own query parameters the `Link` to the next page repeats, such as those that name its

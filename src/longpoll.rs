@@ -53,6 +53,7 @@ use http::request::Parts;
 pub use self::options::LongPollOptions;
 use crate::{
     channel::Channels,
+    compaction::Compaction,
     edge::{ReadService, read_service},
     grant::Grant,
     hub::Hub,
@@ -102,6 +103,20 @@ impl<S: Store> LongPollService<S> {
     #[must_use]
     pub fn start(self, start: Start) -> Self {
         Self(self.0.start(start))
+    }
+
+    /// Lets readers that catch up receive less than was published. See [`compaction`](crate::compaction). Default: they receive
+    /// every event.
+    #[must_use]
+    pub fn compaction(self, compaction: Compaction) -> Self {
+        Self(self.0.compaction(compaction))
+    }
+
+    /// Resets a reader that is more than `events` behind the head of a channel, with the reason `behind`, and goes on from the head.
+    /// See [`Subscription::max_behind`](crate::Subscription::max_behind). Default: readers catch up from wherever they are.
+    #[must_use]
+    pub fn max_behind(self, events: u64) -> Self {
+        Self(self.0.max_behind(events))
     }
 
     /// Sets which of the application's own query parameters the `Link` to the next page repeats, such as those that name its

@@ -12,6 +12,7 @@ use super::{
 use crate::{
     body::{Body, HandlerFuture, ResponseFuture},
     channel::Channels,
+    compaction::Compaction,
     grant::Grant,
     hub::Hub,
     request::{Offer, ReadMethod, ReadRequest, ReadSettings, Rejection, SharedResolver},
@@ -61,6 +62,14 @@ impl<S: Store, R: Responder + Clone> ReadService<S, R> {
         self.with(|shared| shared.settings.kept_parameters = names.into_iter().map(Into::into).collect())
     }
 
+    pub(crate) fn compaction(self, compaction: Compaction) -> Self {
+        self.with(|shared| shared.settings.compaction = Some(compaction))
+    }
+
+    pub(crate) fn max_behind(self, events: u64) -> Self {
+        self.with(|shared| shared.settings.max_behind = Some(events))
+    }
+
     fn with(self, change: impl FnOnce(&mut Shared<S, R>)) -> Self {
         let mut shared = Arc::unwrap_or_clone(self.0);
         change(&mut shared);
@@ -91,7 +100,7 @@ impl<S: Store, R: Responder + Clone> ReadService<S, R> {
             Decision::Options => options_response(ALLOW),
             Decision::Refuse(problem) => problem.into_response(),
             Decision::RefuseOn(refusal) => responder.refuse(hub, refusal),
-            Decision::Serve(grant, read) => return responder.answer(hub, ReadTarget::new(grant), read),
+            Decision::Serve(grant, read) => return responder.answer(hub, ReadTarget::new(grant, settings), read),
         };
         HandlerFuture::ready(finish(ReadMethod::of(&request.method), response))
     }

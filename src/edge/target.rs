@@ -6,6 +6,7 @@ use crate::{
     encode::View,
     grant::Grant,
     hub::{Subscription, SubscriptionStart},
+    request::ReadSettings,
     store::Head,
 };
 
@@ -19,12 +20,20 @@ pub(crate) struct ReadTarget {
 }
 
 impl ReadTarget {
-    /// What `grant` allows, from where the service starts.
-    pub(crate) fn new(grant: Grant) -> Self {
+    /// What `grant` allows, from where the service starts, read as its settings say.
+    pub(crate) fn new(grant: Grant, settings: &ReadSettings) -> Self {
         let view = View::of(&grant);
         let subscription = Subscription::new(grant.channels);
         let subscription = match grant.filter {
             Some(filter) => subscription.filter(filter),
+            None => subscription,
+        };
+        let subscription = match &settings.compaction {
+            Some(compaction) => subscription.compaction(compaction.clone()),
+            None => subscription,
+        };
+        let subscription = match settings.max_behind {
+            Some(events) => subscription.max_behind(events),
             None => subscription,
         };
         Self { subscription, view, next_query: Box::default() }
