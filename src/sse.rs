@@ -47,6 +47,7 @@
 
 mod answer;
 mod body;
+mod catch_up_pace;
 mod chunk_buffer;
 mod heartbeat;
 mod options;
@@ -68,6 +69,7 @@ use crate::{
     grant::Grant,
     hub::{Hub, SubscribeError, Subscription},
     request::{Rejection, Resolver, SharedResolver},
+    snapshot::Snapshots,
     store::{AnyStore, Start, Store},
 };
 
@@ -127,6 +129,13 @@ impl<S: Store> SseService<S> {
     #[must_use]
     pub fn max_behind(self, events: u64) -> Self {
         Self(self.0.max_behind(events))
+    }
+
+    /// Asks `snapshots` for the state of a channel for each request that names neither a start nor a position, which then does not
+    /// start as [`start`](Self::start) says, and after every reset: see [`snapshot`](crate::snapshot). Default: none.
+    #[must_use]
+    pub fn snapshots(self, snapshots: Snapshots) -> Self {
+        Self(self.0.snapshots(snapshots))
     }
 }
 

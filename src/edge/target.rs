@@ -7,6 +7,7 @@ use crate::{
     grant::Grant,
     hub::{Subscription, SubscriptionStart},
     request::ReadSettings,
+    snapshot::Snapshots,
     store::Head,
 };
 
@@ -21,21 +22,21 @@ pub(crate) struct ReadTarget {
 
 impl ReadTarget {
     /// What `grant` allows, from where the service starts, read as its settings say.
-    pub(crate) fn new(grant: Grant, settings: &ReadSettings) -> Self {
+    pub(crate) fn new(grant: Grant, settings: &ReadSettings, snapshots: Option<&Snapshots>) -> Self {
         let view = View::of(&grant);
-        let subscription = Subscription::new(grant.channels);
-        let subscription = match grant.filter {
-            Some(filter) => subscription.filter(filter),
-            None => subscription,
-        };
-        let subscription = match &settings.compaction {
-            Some(compaction) => subscription.compaction(compaction.clone()),
-            None => subscription,
-        };
-        let subscription = match settings.max_behind {
-            Some(events) => subscription.max_behind(events),
-            None => subscription,
-        };
+        let mut subscription = Subscription::new(grant.channels);
+        if let Some(filter) = grant.filter {
+            subscription = subscription.filter(filter);
+        }
+        if let Some(snapshots) = snapshots {
+            subscription = subscription.snapshots(snapshots.clone());
+        }
+        if let Some(compaction) = &settings.compaction {
+            subscription = subscription.compaction(compaction.clone());
+        }
+        if let Some(events) = settings.max_behind {
+            subscription = subscription.max_behind(events);
+        }
         Self { subscription, view, next_query: Box::default() }
     }
 

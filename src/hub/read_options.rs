@@ -5,6 +5,7 @@ use crate::{
     compaction::Compaction,
     cursor::{Cursor, FilterHash},
     filter::Filter,
+    snapshot::Snapshots,
 };
 
 /// Most subscriptions ask for nothing, and their readers hold no such value.
@@ -13,6 +14,7 @@ pub(super) struct ReadOptions {
     pub(super) filter: Option<Filter>,
     pub(super) compaction: Option<Compaction>,
     pub(super) max_behind: Option<u64>,
+    pub(super) snapshots: Option<Snapshots>,
 }
 
 impl ReadOptions {
