@@ -64,9 +64,11 @@ use crate::store::Entry;
 #[derive(Clone)]
 pub struct Compaction(Arc<Inner>);
 
+type Compact = dyn Fn(&mut Vec<Entry>) + Send + Sync;
+
 struct Inner {
     id: Box<str>,
-    compact: Box<dyn Fn(&mut Vec<Entry>) + Send + Sync>,
+    compact: Box<Compact>,
     /// A function that breaks its contract is logged once.
     logged: AtomicBool,
 }
