@@ -36,6 +36,7 @@
 mod access;
 mod admission;
 mod advance;
+mod catch_up;
 mod changes;
 mod channel_reader;
 mod channel_readers;
@@ -45,6 +46,7 @@ mod encoded_entry;
 mod encoding;
 mod entry_run;
 mod error;
+mod fold;
 mod follower;
 mod follower_tasks;
 mod gather;

@@ -24,7 +24,7 @@
 //! 1. The vocabulary: [`channel`], [`event`], [`cursor`], [`error`].
 //! 2. [`store`]: the contract that every store keeps; [`stores`]: those that come with the crate.
 //! 3. [`hub`]: publish, listen, subscribe, drain; [`filter`]: which entries a reader sees; [`grant`]: what a client may read;
-//!    [`snapshot`]: the state of a channel, for readers that come late.
+//!    [`snapshot`]: the state of a channel, for readers that come late; [`compaction`]: fewer events for those that catch up.
 //! 4. The HTTP edge: [`http_contract`], [`request`], [`body`].
 //! 5. The services: [`event_service`], [`sse`], [`longpoll`], [`publish`]; [`layer`] mounts them in front of another service.
 //!
@@ -52,6 +52,7 @@ pub mod cursor;
 pub mod error;
 pub mod event;
 
+pub mod compaction;
 pub mod filter;
 pub mod grant;
 pub mod hub;
@@ -106,6 +107,7 @@ pub use self::stores::redis::RedisStore;
 pub use self::{
     body::Body,
     channel::{Channel, Channels},
+    compaction::Compaction,
     cursor::{Cursor, Cursors},
     error::{InvalidChannel, InvalidChannels, InvalidCursor, InvalidEvent},
     event::{Data, Event, EventKey, EventName},
