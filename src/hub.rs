@@ -75,6 +75,7 @@ mod sync;
 mod topic;
 mod topics;
 mod turns;
+mod updates;
 
 pub use self::{
     delivery::{Batch, Closed, Delivery, Failed, Reset},
@@ -86,6 +87,7 @@ pub use self::{
     stats::Stats,
     subscriber::Subscriber,
     subscription::Subscription,
+    updates::{Update, UpdateContent, Updates},
 };
 pub(crate) use self::{
     encoding::{Delimiters, Encoding},

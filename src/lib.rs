@@ -108,7 +108,7 @@ pub use self::{
     event_service::EventService,
     hub::{
         Batch, Closed, Delivery, Drained, Failed, Hub, HubOptions, Listen, Listened, Reset, Stats, SubscribeError,
-        Subscriber, Subscription,
+        Subscriber, Subscription, Update, UpdateContent, Updates,
     },
     layer::EventsLayer,
     longpoll::LongPollService,

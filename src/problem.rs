@@ -217,6 +217,7 @@ impl From<SubscribeError> for Problem {
             SubscribeError::Store(error) => Self::from_store_error(&error),
             SubscribeError::Draining { retry } => unavailable("draining").temporary(Retry::After(retry)),
             SubscribeError::Stalled => unavailable("stalled").temporary(Retry::SOON),
+            SubscribeError::Ended => unavailable("ended").temporary(Retry::SOON),
             SubscribeError::Overloaded { retry } => unavailable("overloaded").temporary(Retry::After(retry)),
             SubscribeError::TooManyReaders { retry } => unavailable("too-many-readers").temporary(Retry::After(retry)),
         }

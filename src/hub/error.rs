@@ -30,6 +30,21 @@ pub enum SubscribeError {
     /// The reader left a page untouched for [`HubOptions::stall_timeout`](crate::HubOptions::stall_timeout). It may resume from
     /// its position at once.
     Stalled,
+    /// The signal of [`Updates::until`](crate::Updates::until) was ready.
+    Ended,
+}
+
+impl SubscribeError {
+    /// When to come back, where the hub has decided that: `None` after a failure of the store, for which
+    /// [`Hub::failure_backoff`](crate::Hub::failure_backoff) grows while it lasts, and after [`SubscribeError::Ended`].
+    #[must_use]
+    pub fn retry(&self) -> Option<Duration> {
+        match self {
+            Self::Draining { retry } | Self::TooManyReaders { retry } | Self::Overloaded { retry } => Some(*retry),
+            Self::Stalled => Some(Duration::ZERO),
+            Self::Store(_) | Self::Ended => None,
+        }
+    }
 }
 
 impl fmt::Display for SubscribeError {
@@ -39,6 +54,7 @@ impl fmt::Display for SubscribeError {
             Self::Draining { .. } => f.write_str("the service is shutting down; retry later"),
             Self::TooManyReaders { .. } => f.write_str("there are too many readers; retry later"),
             Self::Stalled => f.write_str("the reader did not read for too long; resume from its last position"),
+            Self::Ended => f.write_str("the reader's time is over; resume from its last position"),
             Self::Overloaded { .. } => f.write_str("too many readers are waiting for the event store; retry later"),
         }
     }
