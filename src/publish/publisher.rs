@@ -15,7 +15,7 @@ use super::{
     request_head::{ALLOW, RequestHead},
     response::{batch_response, single_response},
 };
-use crate::{body::Body, channel::Channel, hub::Hub, problem::Problem, store::Store};
+use crate::{body::Body, channel::Channel, encode::View, hub::Hub, problem::Problem, store::Store};
 
 /// What the publishes of a service share.
 pub(super) struct Publisher<S> {
@@ -25,11 +25,17 @@ pub(super) struct Publisher<S> {
     pub(super) refuser: Refuser,
 }
 
+/// The channel of a publish, and how the client sees its positions.
+pub(super) struct PublishTarget {
+    pub(super) channel: Channel,
+    pub(super) view: View,
+}
+
 impl<S: Store> Publisher<S> {
     /// The response to a request about which everything but the body is decided.
     pub(super) async fn respond<B>(
         self,
-        decided: Result<(Channel, RequestHead), Problem>,
+        decided: Result<(PublishTarget, RequestHead), Problem>,
         send_mode: SendMode,
         body: B,
     ) -> Response<Body>
@@ -40,7 +46,7 @@ impl<S: Store> Publisher<S> {
         let body = pin!(body);
         let mut body = IncomingBody::new(body);
         let published = match decided {
-            Ok((channel, head)) => self.publish(&channel, head, &mut body).await,
+            Ok((target, head)) => self.publish(&target, head, &mut body).await,
             Err(problem) => Err(problem),
         };
         match published {
@@ -51,7 +57,7 @@ impl<S: Store> Publisher<S> {
 
     async fn publish<B>(
         &self,
-        channel: &Channel,
+        target: &PublishTarget,
         head: RequestHead,
         body: &mut IncomingBody<'_, B>,
     ) -> Result<Response<Body>, Problem>
@@ -66,20 +72,21 @@ impl<S: Store> Publisher<S> {
             (body, _) => body?,
         };
         // Boxed, so that a request takes less memory while its body is still arriving, which is where slow clients wait.
-        Box::pin(self.append(channel, head, body)).await
+        Box::pin(self.append(target, head, body)).await
     }
 
-    async fn append(&self, channel: &Channel, head: RequestHead, body: Bytes) -> Result<Response<Body>, Problem> {
+    async fn append(&self, target: &PublishTarget, head: RequestHead, body: Bytes) -> Result<Response<Body>, Problem> {
+        let PublishTarget { channel, view } = target;
         // Only now that the body is complete: otherwise slow clients could hold all permits.
         let _permit = self.in_flight.acquire()?;
         match parse(head, body, &self.limits).await? {
             ParsedBody::Single(append) => {
                 let appended = self.in_flight.append(&self.hub, channel, append).await;
-                Ok(single_response(&appended.map_err(|error| LineNumbers::default().problem(error))?))
+                Ok(single_response(&appended.map_err(|error| LineNumbers::default().problem(error))?, view))
             }
             ParsedBody::Batch(append, line_numbers) => {
                 let appended = self.in_flight.append(&self.hub, channel, append).await;
-                Ok(batch_response(&appended.map_err(|error| line_numbers.problem(error))?))
+                Ok(batch_response(&appended.map_err(|error| line_numbers.problem(error))?, view))
             }
         }
     }
