@@ -2,11 +2,14 @@
 
 use std::{
     fmt::{Debug, Write},
-    sync::{Arc, Mutex},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicUsize, Ordering},
+    },
 };
 
 use tracing::{
-    Event, Metadata, Subscriber,
+    Event, Level, Metadata, Subscriber,
     field::{Field, Visit},
     span,
     subscriber::DefaultGuard,
@@ -14,6 +17,7 @@ use tracing::{
 
 pub(crate) struct Logs {
     lines: Arc<Mutex<String>>,
+    seen: Arc<AtomicUsize>,
     _guard: DefaultGuard,
 }
 
@@ -21,15 +25,26 @@ impl Logs {
     /// Captures until dropped.
     pub(crate) fn of_this_thread() -> Self {
         let lines = Arc::new(Mutex::new(String::new()));
-        Self { lines: Arc::clone(&lines), _guard: tracing::subscriber::set_default(Listener(lines)) }
+        let seen = Arc::new(AtomicUsize::new(0));
+        let listener = Listener { lines: Arc::clone(&lines), seen: Arc::clone(&seen) };
+        Self { lines, seen, _guard: tracing::subscriber::set_default(listener) }
     }
 
     pub(crate) fn text(&self) -> String {
         self.lines.lock().expect("no panic").clone()
     }
+
+    /// How many events an operator sees, at level `INFO`.
+    #[allow(dead_code, reason = "not every test counts them")]
+    pub(crate) fn seen(&self) -> usize {
+        self.seen.load(Ordering::Relaxed)
+    }
 }
 
-struct Listener(Arc<Mutex<String>>);
+struct Listener {
+    lines: Arc<Mutex<String>>,
+    seen: Arc<AtomicUsize>,
+}
 
 struct Line<'a>(&'a mut String);
 
@@ -53,7 +68,10 @@ impl Subscriber for Listener {
     fn record_follows_from(&self, _: &span::Id, _: &span::Id) {}
 
     fn event(&self, event: &Event<'_>) {
-        event.record(&mut Line(&mut self.0.lock().expect("no panic")));
+        event.record(&mut Line(&mut self.lines.lock().expect("no panic")));
+        if *event.metadata().level() <= Level::INFO {
+            self.seen.fetch_add(1, Ordering::Relaxed);
+        }
     }
 
     fn enter(&self, _: &span::Id) {}

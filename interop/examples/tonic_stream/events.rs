@@ -44,7 +44,7 @@ pub struct Event {
 /// Events of the channel may have been missed. Those that are left follow.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Reset {
-    /// `trimmed`, `ahead`, `epoch-changed` or `unknown`.
+    /// `trimmed`, `ahead`, `epoch-changed`, `filter-changed` or `unknown`.
     #[prost(string, tag = "1")]
     pub reason: ::prost::alloc::string::String,
 }
