@@ -46,10 +46,8 @@ async fn a_role_that_may_not_create_uses_an_existing_schema() {
     let url = server.url().replace("postgres@", &format!("{schema}@"));
     let store = PostgresStore::options().schema(&schema).connect(&url).await.unwrap();
     let refused = store.migrate().await.unwrap_err();
-    assert!(
-        matches!(&refused, StoreError::Unavailable(source) if source.to_string().contains("permission denied for database")),
-        "{refused:?}"
-    );
+    assert!(matches!(refused, StoreError::Unavailable(_)), "{refused:?}");
+    assert!(format!("{refused:?}").contains("permission denied for database"), "{refused:?}");
     let missing = store.append(&a(), Append::new([Event::text("x")])).await.unwrap_err();
     assert!(
         matches!(&missing, StoreError::Unavailable(source) if source.to_string().contains("migrate")),

@@ -2,10 +2,7 @@
 
 use std::{
     fmt::{Debug, Write},
-    sync::{
-        Arc, Mutex,
-        atomic::{AtomicUsize, Ordering},
-    },
+    sync::{Arc, Mutex},
 };
 
 use tracing::{
@@ -17,7 +14,7 @@ use tracing::{
 
 pub(crate) struct Logs {
     lines: Arc<Mutex<String>>,
-    seen: Arc<AtomicUsize>,
+    seen: Arc<Mutex<Vec<String>>>,
     _guard: DefaultGuard,
 }
 
@@ -25,7 +22,7 @@ impl Logs {
     /// Captures until dropped.
     pub(crate) fn of_this_thread() -> Self {
         let lines = Arc::new(Mutex::new(String::new()));
-        let seen = Arc::new(AtomicUsize::new(0));
+        let seen = Arc::new(Mutex::new(Vec::new()));
         let listener = Listener { lines: Arc::clone(&lines), seen: Arc::clone(&seen) };
         Self { lines, seen, _guard: tracing::subscriber::set_default(listener) }
     }
@@ -34,16 +31,16 @@ impl Logs {
         self.lines.lock().expect("no panic").clone()
     }
 
-    /// How many events an operator sees, at level `INFO`.
+    /// What an operator sees of this crate, at level `INFO`: one text per event.
     #[allow(dead_code, reason = "not every test counts them")]
-    pub(crate) fn seen(&self) -> usize {
-        self.seen.load(Ordering::Relaxed)
+    pub(crate) fn seen(&self) -> Vec<String> {
+        self.seen.lock().expect("no panic").clone()
     }
 }
 
 struct Listener {
     lines: Arc<Mutex<String>>,
-    seen: Arc<AtomicUsize>,
+    seen: Arc<Mutex<Vec<String>>>,
 }
 
 struct Line<'a>(&'a mut String);
@@ -68,9 +65,11 @@ impl Subscriber for Listener {
     fn record_follows_from(&self, _: &span::Id, _: &span::Id) {}
 
     fn event(&self, event: &Event<'_>) {
-        event.record(&mut Line(&mut self.lines.lock().expect("no panic")));
-        if *event.metadata().level() <= Level::INFO {
-            self.seen.fetch_add(1, Ordering::Relaxed);
+        let mut text = String::new();
+        event.record(&mut Line(&mut text));
+        self.lines.lock().expect("no panic").push_str(&text);
+        if *event.metadata().level() <= Level::INFO && event.metadata().target().starts_with("tower_events") {
+            self.seen.lock().expect("no panic").push(text);
         }
     }
 
