@@ -89,6 +89,7 @@ mod terms;
 mod topic;
 mod topics;
 mod turns;
+mod updates;
 
 pub(crate) use self::{
     access::{Access, Asked, Denied},
@@ -110,4 +111,5 @@ pub use self::{
     subscriber::Subscriber,
     subscription::Subscription,
     terms::Recheck,
+    updates::{Update, UpdateContent, Updates},
 };

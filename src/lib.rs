@@ -116,7 +116,7 @@ pub use self::{
     grant::Grant,
     hub::{
         Batch, Closed, Delivery, Drained, Failed, Hub, HubOptions, Listen, Listened, Recheck, Reset, Snapshot, Stats,
-        SubscribeError, Subscriber, Subscription,
+        SubscribeError, Subscriber, Subscription, Update, UpdateContent, Updates,
     },
     layer::EventsLayer,
     longpoll::LongPollService,

@@ -23,6 +23,7 @@ mod sharing;
 mod short_pages;
 mod simulation;
 mod uneven_channels;
+mod updates;
 mod without_comparison;
 
 use std::time::Duration;
