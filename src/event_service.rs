@@ -11,7 +11,8 @@
 //! header, if one is to blame. A malformed request changes nothing. `type` is `about:blank` where the status says everything,
 //! otherwise `urn:tower-events:` followed by one of `bad-parameter`, `invalid-event`, `too-large`, `key-reused`, `reset`,
 //! `closed`, `conflict`, `full`, `outcome-unknown`, `unavailable`, `newer-format`, `corrupt`, `stalled`, `draining`,
-//! `overloaded`, `no-snapshot`, `too-many-readers`, `too-many-publishes`. Responses to a temporary failure have `Retry-After`; an
+//! `overloaded`, `no-snapshot`, `too-many-readers`, `too-many-channels`, `too-many-publishes`, `body-timeout`,
+//! `cross-origin`, `grant-unconfirmed`, `grant-ended`. Responses to a temporary failure have `Retry-After`; an
 //! `EventSource` gets a `200` with `retry:` instead.
 //!
 //! # Examples

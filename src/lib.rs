@@ -113,7 +113,7 @@ pub use self::{
     filter::Filter,
     grant::Grant,
     hub::{
-        Batch, Closed, Delivery, Drained, Failed, Hub, HubOptions, Listen, Listened, Reset, Snapshot, Stats,
+        Batch, Closed, Delivery, Drained, Failed, Hub, HubOptions, Listen, Listened, Recheck, Reset, Snapshot, Stats,
         SubscribeError, Subscriber, Subscription,
     },
     layer::EventsLayer,

@@ -47,6 +47,7 @@
 
 mod answer;
 mod body;
+mod catch_up_pace;
 mod chunk_buffer;
 mod heartbeat;
 mod options;

@@ -21,6 +21,12 @@ pub enum SubscribeError {
         /// When to come back.
         retry: Duration,
     },
+    /// It would follow more channels than [`HubOptions::max_followed_channels`](crate::HubOptions::max_followed_channels)
+    /// allows.
+    TooManyChannels {
+        /// When to come back.
+        retry: Duration,
+    },
     /// As many reads of the store wait as [`HubOptions::max_waiting_reads`](crate::HubOptions::max_waiting_reads) allows, or this
     /// one waited for [`HubOptions::read_queue_timeout`](crate::HubOptions::read_queue_timeout).
     Overloaded {
@@ -45,6 +51,7 @@ impl fmt::Display for SubscribeError {
             Self::Store(_) => f.write_str("the event store failed"),
             Self::Draining { .. } => f.write_str("the service is shutting down; retry later"),
             Self::TooManyReaders { .. } => f.write_str("there are too many readers; retry later"),
+            Self::TooManyChannels { .. } => f.write_str("too many channels are followed; retry later"),
             Self::Stalled => f.write_str("the reader did not read for too long; resume from its last position"),
             Self::Overloaded { .. } => f.write_str("too many readers are waiting for the event store; retry later"),
             Self::Snapshot { .. } => f.write_str("there is no snapshot of the channel's state; retry later"),
@@ -66,6 +73,11 @@ impl From<StoreError> for SubscribeError {
     fn from(error: StoreError) -> Self {
         Self::Store(error)
     }
+}
+
+/// When a reader beyond a limit should come back, drawn anew for each.
+pub(super) fn limit_retry() -> Duration {
+    Duration::from_millis(fastrand::u64(1_000..=4_000))
 }
 
 /// Why a call to the store failed for all readers that share it.

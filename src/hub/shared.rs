@@ -21,6 +21,7 @@ use super::{
     read_budgets::ReadBudgets,
     stats::Stats,
     store_calls::StoreCalls,
+    subjects::Subjects,
     topic::{Topic, WaiterSlot},
     topics::Topics,
     turns::Turns,
@@ -50,6 +51,7 @@ pub(super) struct Shared {
     pub(super) recheck: Arc<Notify>,
     /// Whether appends are failing.
     pub(super) append_outage: Outage,
+    pub(super) subjects: Arc<Subjects>,
     /// Set once draining.
     drain_window: OnceLock<Duration>,
 }
@@ -77,6 +79,7 @@ impl Shared {
             turns: Arc::default(),
             recheck: Arc::default(),
             append_outage: Outage::new("appends"),
+            subjects: Arc::new(Subjects::new(options.subjects)),
             drain_window: OnceLock::new(),
             options,
         }
@@ -110,13 +113,16 @@ impl Shared {
         self.followed().topics.iter().cloned().collect()
     }
 
-    /// Adds a reader to the channel's topic; a follower is started if none runs.
+    /// Adds a reader to the channel's topic; a follower is started if none runs. `None` when too many channels have readers.
     pub(super) fn join_topic(
         &self,
         channel: &Channel,
         start_follower: impl FnOnce() -> FollowerTasks,
-    ) -> (Arc<Topic>, WaiterSlot) {
+    ) -> Option<(Arc<Topic>, WaiterSlot)> {
         let mut followed = self.followed();
+        if !followed.topics.make_room(channel, self.options.max_followed_channels) {
+            return None;
+        }
         if followed.follower.as_ref().is_none_or(FollowerTasks::is_finished) {
             followed.follower = Some(start_follower());
         }
@@ -124,7 +130,7 @@ impl Shared {
         let topic = followed.topics.join(channel, new_topic).clone();
         // Joined under the lock, so that the topic is not mistaken for one without readers.
         let slot = topic.join();
-        (topic, slot)
+        Some((topic, slot))
     }
 
     /// Starts the time for which the channel, whose last reader left, is still followed.
@@ -169,6 +175,10 @@ impl Shared {
     /// While draining: when a reader should come back, drawn anew for each so that they spread over the window.
     pub(super) fn drain_hint(&self) -> Option<Duration> {
         self.drain_window.get().map(|window| drain_hint(*window, self.options.drain_floor, fastrand::f64()))
+    }
+
+    pub(super) fn is_draining(&self) -> bool {
+        self.drain_window.get().is_some()
     }
 
     pub(super) async fn no_readers(&self) {

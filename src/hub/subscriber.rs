@@ -68,7 +68,7 @@ impl Subscriber {
         guard: ReaderGuard,
         subscription: &Subscription,
         page_events: usize,
-    ) -> Result<Self, StoreError> {
+    ) -> Result<Self, SubscribeError> {
         let start = |channel| subscription.channel_start(channel);
         let options = || subscription.options.clone();
         let snapshots = subscription.options.as_ref().and_then(|options| ChannelSnapshots::of(options));
@@ -90,7 +90,7 @@ impl Subscriber {
                         ChannelReader::one_of_several(Membership::join(shared, channel)?, start(channel), options());
                     Ok(with_snapshots(reader, channel))
                 };
-                let channel_readers = several.iter().map(join).collect::<Result<_, StoreError>>()?;
+                let channel_readers = several.iter().map(join).collect::<Result<_, SubscribeError>>()?;
                 (ChannelReaders::Several(channel_readers), subscription.channels.clone())
             }
         };
@@ -178,6 +178,10 @@ impl Subscriber {
         let page = self.guard.shared.options.page;
         let limit = Limit { events: page.events.min(self.page_events as usize), ..page };
         self.channel_readers.visit(&mut self.first, limit, visit)
+    }
+
+    pub(crate) fn is_draining(&self) -> bool {
+        self.guard.shared.is_draining()
     }
 
     pub(super) fn drain_hint(&self) -> Option<Duration> {

@@ -24,7 +24,7 @@ use crate::{
     hub::{Hub, Listen, Listened, Listening, Reset, SubscribeError, encode_joined},
     problem::Problem,
     request::{EVENTS_CLOSED, EVENTS_RESET, Offer, PREFERENCE_APPLIED, PollShape, ReadMethod, ReadRequest},
-    retry::retry_after,
+    retry::{Retry, jittered, retry_after},
     store::Store,
 };
 
@@ -84,6 +84,10 @@ impl Answer for ParkedPoll {
         let Some(mut listening) = this.listening.as_mut().as_pin_mut() else { return Poll::Pending };
         if end.poll(cx).is_ready() {
             listening.as_mut().end_wait();
+        }
+        if end.is_over() {
+            this.listening.set(None);
+            return Poll::Ready(ended_response(this.target, *this.response_options, end.retry()));
         }
         let listened = ready!(listening.as_mut().poll(|| {}, cx));
         let backoff = listening.failure_backoff();
@@ -165,6 +169,23 @@ fn draining_response(target: &ReadTarget, shape: PollShape, cursors: &Cursors, r
         PollShape::Page => ok_response(empty_page(cursors, retry), response_head::page(Some(retry))),
     }
 }
+
+/// The response to a reader whose access has ended, whatever there is by now.
+fn ended_response(target: &ReadTarget, options: ResponseOptions, retry: Option<Duration>) -> Response<Body> {
+    let retry = retry.unwrap_or_else(|| jittered(ENDED_RETRY));
+    match target.cursors() {
+        Some(cursors) => draining_response(target, options.shape, cursors, retry),
+        // Without a position an empty array would mean that nothing was missed.
+        None => {
+            let problem =
+                Problem::new(StatusCode::SERVICE_UNAVAILABLE, "the access of this request has ended; ask again");
+            finish(ReadMethod::Get, problem.kind("grant-ended").temporary(Retry::After(retry)).into_response())
+        }
+    }
+}
+
+/// When the client of a poll comes back that ended with its access.
+const ENDED_RETRY: Duration = Duration::from_secs(1);
 
 fn ok_response(bytes: impl Into<Bytes>, head: HeaderMap) -> Response<Body> {
     let mut response = Response::new(Body::full(bytes));

@@ -31,7 +31,16 @@ impl SseBody {
 
     pub(super) fn write_end(&mut self) {
         let mut out = Vec::new();
-        self.push_stream_retry(&mut out, jittered(self.retry()));
+        let retry = self.attached.end.retry().unwrap_or_else(|| jittered(self.retry()));
+        self.push_stream_retry(&mut out, retry);
+        self.buffer.put(out);
+    }
+
+    /// The end of a stream whose position has moved past events that were not sent: its client has that of the last one.
+    pub(super) fn write_end_without_position(&mut self) {
+        let mut out = Vec::new();
+        push_stream_retry(&mut out, jittered(self.retry()), None);
+        self.state = StreamState::Ended;
         self.buffer.put(out);
     }
 
