@@ -63,6 +63,7 @@
 
 mod error;
 mod provider;
+mod request;
 
 use std::{
     any::Any,
@@ -72,10 +73,10 @@ use std::{
     time::Duration,
 };
 
-pub use self::error::SnapshotError;
 use self::provider::Provider;
 pub(crate) use self::provider::State;
-use crate::{channel::Channel, cursor::Cursor, event::Event};
+pub use self::{error::SnapshotError, request::SnapshotRequest};
+use crate::{cursor::Cursor, event::Event};
 
 /// A provider of snapshots, and how it may be used. Clones are cheap and share calls; a setter makes a provider that shares
 /// none with earlier clones. See the [module docs](self).
@@ -89,17 +90,6 @@ struct Shared {
     max_bytes: usize,
     /// What the user of the provider keeps with it.
     kept: OnceLock<Arc<dyn Any + Send + Sync>>,
-}
-
-/// What a provider is asked for.
-#[derive(Clone, Debug)]
-#[non_exhaustive]
-pub struct SnapshotRequest {
-    /// The channel whose state is wanted.
-    pub channel: Channel,
-    /// The id of the reader's [`Filter`](crate::Filter), if it has one: the state must contain only what that filter shows.
-    /// Readers with different ids share no calls.
-    pub filter_id: Option<Box<str>>,
 }
 
 impl Snapshots {
@@ -209,12 +199,6 @@ impl Snapshots {
     /// type is kept.
     pub(crate) fn kept<T: Any + Send + Sync>(&self, make: impl FnOnce() -> T) -> Option<Arc<T>> {
         self.0.kept.get_or_init(|| Arc::new(make())).clone().downcast().ok()
-    }
-}
-
-impl SnapshotRequest {
-    pub(crate) fn new(channel: Channel, filter_id: Option<Box<str>>) -> Self {
-        Self { channel, filter_id }
     }
 }
 

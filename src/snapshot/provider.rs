@@ -11,7 +11,7 @@ use std::{
 
 use tokio::time::timeout;
 
-use super::{SnapshotRequest, error::SnapshotError};
+use super::{error::SnapshotError, request::SnapshotRequest};
 use crate::{cursor::Cursor, event::Event};
 
 /// What a provider returned.
