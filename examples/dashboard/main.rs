@@ -56,7 +56,7 @@ async fn main() -> Result<(), BoxError> {
     let listener = socket.listen(1024)?;
     println!("open http://{}/ in a browser; Ctrl-C stops", listener.local_addr()?);
     let listener = listener.tap_io(|io| _ = io.set_nodelay(true)); // or small events wait for the client's ACK
-    let stop = stop::drained(hub, Duration::from_secs(1));
+    let stop = stop::drained(hub, Duration::from_secs(1), Duration::from_millis(500));
     Ok(axum::serve(listener, app).with_graceful_shutdown(stop).await?)
 }
 
