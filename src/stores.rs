@@ -4,6 +4,8 @@
 mod absent_channels;
 #[cfg(any(feature = "nats", feature = "postgres", feature = "redis-tls"))]
 mod causes;
+#[cfg(any(test, fuzzing))]
+mod chunks;
 #[cfg(feature = "file")]
 #[cfg_attr(docsrs, doc(cfg(feature = "file")))]
 pub mod file;
