@@ -55,6 +55,7 @@ mod lease;
 mod listen;
 mod listening;
 mod membership;
+mod moment;
 mod options;
 mod outage;
 mod page_reads;
@@ -72,6 +73,9 @@ mod shared;
 mod shared_call;
 mod shared_page;
 mod shared_read;
+mod snapshot_calls;
+mod snapshot_flights;
+mod snapshot_request;
 mod stats;
 mod store_calls;
 mod subjects;
@@ -94,7 +98,7 @@ pub(crate) use self::{
     turns::Turn,
 };
 pub use self::{
-    delivery::{Batch, Closed, Delivery, Failed, Reset},
+    delivery::{Batch, Closed, Delivery, Failed, Reset, Snapshot},
     drain::Drained,
     error::SubscribeError,
     handle::Hub,

@@ -66,7 +66,7 @@ impl Problem {
     /// Makes clients stay away for about `backoff` where no other delay is known.
     pub(crate) fn backing_off(mut self, backoff: Duration) -> Self {
         if let Some(Retry::Soon { backoff: known }) = &mut self.0.retry {
-            *known = backoff;
+            *known = backoff.max(*known);
         }
         self
     }
@@ -217,8 +217,14 @@ impl From<SubscribeError> for Problem {
             SubscribeError::Store(error) => Self::from_store_error(&error),
             SubscribeError::Draining { retry } => unavailable("draining").temporary(Retry::After(retry)),
             SubscribeError::Stalled => unavailable("stalled").temporary(Retry::SOON),
+            SubscribeError::Snapshot { retry, .. } => {
+                unavailable("no-snapshot").temporary(Retry::Soon { backoff: retry })
+            }
             SubscribeError::Overloaded { retry } => unavailable("overloaded").temporary(Retry::After(retry)),
             SubscribeError::TooManyReaders { retry } => unavailable("too-many-readers").temporary(Retry::After(retry)),
+            SubscribeError::TooManyChannels { retry } => {
+                unavailable("too-many-channels").temporary(Retry::After(retry))
+            }
         }
     }
 }

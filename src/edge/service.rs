@@ -15,6 +15,7 @@ use crate::{
     grant::Grant,
     hub::{Asked, Denied, Hub},
     request::{Offer, ReadMethod, ReadRequest, ReadSettings, Rejection, SharedResolver},
+    snapshot::Snapshots,
     store::{Start, Store},
 };
 
@@ -37,12 +38,13 @@ struct Shared<S, R> {
     hub: Hub<S>,
     resolver: SharedResolver,
     settings: ReadSettings,
+    snapshots: Option<Snapshots>,
     responder: R,
 }
 
 impl<S: Store, R: Responder + Clone + Send + Sync + 'static> ReadService<S, R> {
     pub(crate) fn new(hub: Hub<S>, resolver: SharedResolver, responder: R) -> Self {
-        Self(Arc::new(Shared { hub, resolver, settings: ReadSettings::default(), responder }))
+        Self(Arc::new(Shared { hub, resolver, settings: ReadSettings::default(), snapshots: None, responder }))
     }
 
     pub(crate) fn with_responder(self, change: impl FnOnce(&mut R)) -> Self {
@@ -55,6 +57,10 @@ impl<S: Store, R: Responder + Clone + Send + Sync + 'static> ReadService<S, R> {
 
     pub(crate) fn start(self, start: Start) -> Self {
         self.with(|shared| shared.settings.start = start)
+    }
+
+    pub(crate) fn snapshots(self, snapshots: Snapshots) -> Self {
+        self.with(|shared| shared.snapshots = Some(snapshots))
     }
 
     pub(crate) fn keep_parameters<N: Into<Box<str>>>(self, names: impl IntoIterator<Item = N>) -> Self {
@@ -121,16 +127,19 @@ impl<S: Store, R: Responder + Clone + Send + Sync + 'static> ReadService<S, R> {
 
     /// Serves a request, unless it has to wait until the hub knows all revocations.
     fn serve(&self, mut grant: Grant, read: ReadRequest, asked: Asked) -> Result<HandlerFuture, Box<Unserved>> {
-        let Shared { hub, responder, .. } = &*self.0;
+        let Shared { hub, snapshots, responder, .. } = &*self.0;
         let Some(terms) = grant.terms.take() else {
-            return Ok(responder.answer(hub, ReadTarget::new(grant), read));
+            return Ok(responder.answer(hub, ReadTarget::new(grant, snapshots.as_ref()), read));
         };
         let admitted = match read.method {
             ReadMethod::Get => hub.admit(&terms, asked).map(Some),
             ReadMethod::Head => hub.check(&terms, asked).map(|()| None),
         };
         match admitted {
-            Ok(access) => Ok(responder.answer(hub, ReadTarget::new(grant), read).under(access)),
+            Ok(access) => {
+                let target = ReadTarget::new(grant, snapshots.as_ref());
+                Ok(responder.answer(hub, target, read).under(access))
+            }
             Err(Denied::NotFollowing) => {
                 grant.terms = Some(terms);
                 Err(Box::new(Unserved { grant, read }))
@@ -179,9 +188,9 @@ impl<S, R> Clone for ReadService<S, R> {
 
 impl<S, R: Clone> Clone for Shared<S, R> {
     fn clone(&self) -> Self {
-        let Self { hub, resolver, settings, responder } = self;
-        let (resolver, settings) = (resolver.clone(), settings.clone());
-        Self { hub: hub.clone(), resolver, settings, responder: responder.clone() }
+        let Self { hub, resolver, settings, snapshots, responder } = self;
+        let (resolver, settings, snapshots) = (resolver.clone(), settings.clone(), snapshots.clone());
+        Self { hub: hub.clone(), resolver, settings, snapshots, responder: responder.clone() }
     }
 }
 

@@ -29,6 +29,7 @@ pub struct HubOptions {
     pub(super) read_queue_timeout: Duration,
     pub(super) stall_timeout: Duration,
     pub(super) max_readers: usize,
+    pub(super) max_followed_channels: usize,
     pub(super) drain_floor: Duration,
     pub(super) subjects: SubjectOptions,
 }
@@ -68,7 +69,8 @@ impl Default for HubOptions {
             max_waiting_reads: 4096,
             read_queue_timeout: Duration::from_secs(2),
             stall_timeout: Duration::from_secs(5 * 60),
-            max_readers: usize::MAX,
+            max_readers: 1 << 20,
+            max_followed_channels: 1 << 20,
             drain_floor: Duration::from_secs(1),
             subjects: SubjectOptions::default(),
         }
@@ -159,11 +161,19 @@ impl HubOptions {
         Self { stall_timeout, ..self }
     }
 
-    /// Sets the most readers at once; one more is refused with
-    /// [`SubscribeError::TooManyReaders`](crate::SubscribeError::TooManyReaders). Default: no bound.
+    /// Sets the most readers at once: streams, waiting polls and subscribers in the process. One more is refused with
+    /// [`SubscribeError::TooManyReaders`](crate::SubscribeError::TooManyReaders). Default 1 048 576.
     #[must_use]
     pub fn max_readers(self, max_readers: usize) -> Self {
         Self { max_readers, ..self }
+    }
+
+    /// Sets the most channels that are followed at once. A reader of one more takes the place of a channel that has no reader;
+    /// if there is none, it is refused with [`SubscribeError::TooManyChannels`](crate::SubscribeError::TooManyChannels). A
+    /// followed channel takes about 1 KiB, and up to `ring_bytes` once events are published. Default 1 048 576.
+    #[must_use]
+    pub fn max_followed_channels(self, max_followed_channels: usize) -> Self {
+        Self { max_followed_channels, ..self }
     }
 
     /// Sets the shortest delay after which a draining hub tells a reader to come back; at least 1 ms. Earlier it would meet the
@@ -237,7 +247,8 @@ mod tests {
             HubOptions::default();
         assert_eq!((check_every, read_timeout, max_waiting_reads), (secs(3), secs(10), 4_096));
         assert_eq!((read_queue_timeout, stall_timeout), (secs(2), secs(300)));
-        assert_eq!((HubOptions::default().max_readers, HubOptions::default().drain_floor), (usize::MAX, secs(1)));
+        let HubOptions { max_readers, max_followed_channels, drain_floor, .. } = HubOptions::default();
+        assert_eq!((max_readers, max_followed_channels, drain_floor), (1_048_576, 1_048_576, secs(1)));
 
         let least =
             HubOptions::default().page(Limit::POSITION).max_reads(0).max_advancing_reads(0).check_every(Duration::ZERO);

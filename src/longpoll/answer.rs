@@ -20,7 +20,7 @@ use crate::{
     body::{Answer, Body, EndSignals, HandlerFuture},
     cursor::{Cursor, Cursors},
     edge::{MAX_CHANNELS_IN_HEADERS, ReadTarget, Refusal, Responder, announce_close, finish},
-    encode::{ARRAY, array_for, empty_page, page},
+    encode::{ARRAY, SNAPSHOT_ARRAY, array_for, empty_page, page},
     hub::{Hub, Listen, Listened, Listening, Reset, SubscribeError, encode_joined},
     problem::Problem,
     request::{EVENTS_CLOSED, EVENTS_RESET, Offer, PREFERENCE_APPLIED, PollShape, ReadMethod, ReadRequest},
@@ -127,7 +127,7 @@ fn build_response(
     backoff: Duration,
 ) -> Response<Body> {
     let problem = match (listened, target.cursors()) {
-        (Ok(listened), _) if on_reset == OnReset::Refuse && !listened.resets.is_empty() => {
+        (Ok(listened), _) if on_reset == OnReset::Refuse && listened.resets.iter().any(is_refused) => {
             gone(target, &listened.resets)
         }
         (Ok(listened), _) => return events_response(target, shape, &listened),
@@ -140,11 +140,18 @@ fn build_response(
     finish(ReadMethod::Get, problem.into_response())
 }
 
+/// A reset that a snapshot follows leaves the client no choice to make.
+fn is_refused(reset: &Reset) -> bool {
+    !reset.snapshot_follows
+}
+
 fn events_response(target: &ReadTarget, shape: PollShape, listened: &Listened) -> Response<Body> {
-    let array = match listened.run() {
-        _ if !target.view.is_plain() => array_for(listened.entries().into_iter(), &target.view).into(),
-        Some(events) => events.joined(&ARRAY),
-        None => encode_joined(&listened.encoded_entries(), &ARRAY).into(),
+    let array = match (listened.run(), listened.snapshots.as_slice()) {
+        _ if !target.view.is_plain() => array_for(listened, &target.view).into(),
+        (Some(events), _) => events.joined(&ARRAY),
+        (None, [snapshot]) if listened.events.is_empty() => snapshot.to_batch().joined(&SNAPSHOT_ARRAY),
+        (None, [_, ..]) => array_for(listened, &target.view).into(),
+        (None, []) => encode_joined(&listened.encoded_entries(), &ARRAY).into(),
     };
     match shape {
         PollShape::Array => ok_response(array, response_head::array(target, listened)),

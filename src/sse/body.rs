@@ -86,7 +86,7 @@ impl SseBody {
             retry_ms: u32::try_from(options.retry.as_millis()).unwrap_or(u32::MAX),
             retry_due: true,
             first_ping_due: options.heartbeat_as == Heartbeat::Event,
-            budget: SendBudget::default(),
+            budget: SendBudget::new(options.max_catch_up_rate),
             state: StreamState::Open,
             forwarding: options.forwarding,
             attached: Attached::default(),
@@ -231,7 +231,7 @@ impl http_body::Body for SseBody {
             Poll::Ready(Some(chunk)) => this.budget.spend(chunk.len()),
             // What it waits for is a page that many may wait for; they take turns to send it.
             Poll::Pending if !this.subscriber.is_parked(cx) => this.budget.exhaust(),
-            _ => this.budget = SendBudget::default(),
+            _ => this.budget.reset(),
         }
         if this.is_end_stream() {
             this.attached = Attached::default();
