@@ -277,9 +277,9 @@ impl<S: Store> PublishService<S> {
         // Authorization before the rest: an unauthorized client learns nothing from how its request is malformed.
         let asked = self.publisher.hub.asked();
         let (channel, grant) = self.resolver.channel(request)?;
-        let target = PublishTarget { channel, view: View::of(&grant), terms: grant.terms, asked };
-        self.publisher.check_rate(&target)?;
-        Ok((target, RequestHead::parse(request)?))
+        let view = View::of(&grant);
+        let unconfirmed = grant.terms.map_or(Ok(None), |terms| self.publisher.check_terms(terms, asked))?;
+        Ok((PublishTarget { channel, view, unconfirmed }, RequestHead::parse(request)?))
     }
 }
 
