@@ -26,6 +26,14 @@
 //! (`Connection: close`), perhaps before the client has read the response. Over HTTP/2 nothing needs to be read: a refusal
 //! ends only its own stream.
 //!
+//! # Pages of other origins
+//! A page of another origin can make a browser send a `text/plain` publish with the user's cookies, without asking by a CORS
+//! preflight first. So a request that such a page caused gets a 403, as with Go's `CrossOriginProtection` and tower-http's
+//! `csrf`: one whose `Sec-Fetch-Site` is neither `same-origin` nor `none`, or, when a browser does not send that, whose
+//! `Origin` does not match `Host`. Requests with neither header are not from browsers and pass. Behind a proxy, let it keep
+//! `Host`. [`PublishService::trusted_origins`] lets pages of other origins publish (a CORS layer, which lets them read the
+//! response, does not); [`PublishService::without_origin_check`] is for services where no cookie grants anything.
+//!
 //! # Examples
 //! The default:
 //! ```
@@ -46,7 +54,10 @@
 //!     let user = request.extensions.get::<User>().ok_or(Rejection::unauthorized("Bearer"))?;
 //!     Channels::from_query(request)?.all_allowed(|channel| channel.as_str() == user.name)
 //! }
-//! let service = PublishService::new(Hub::new(MemoryStore::default()), may_write).max_body(64 << 10).max_events(100);
+//! let service = PublishService::new(Hub::new(MemoryStore::default()), may_write)
+//!     .trusted_origins(["https://app.example.org"])
+//!     .max_body(64 << 10)
+//!     .max_events(100);
 //! # drop(service);
 //! ```
 
@@ -55,6 +66,7 @@ mod event;
 mod in_flight;
 mod incoming_body;
 mod line_numbers;
+mod origin;
 mod parse;
 mod publisher;
 mod rate_limit;
@@ -78,6 +90,7 @@ use self::{
     event::PublishLimits,
     in_flight::InFlight,
     incoming_body::BoxError,
+    origin::OriginPolicy,
     publisher::{PublishTarget, Publisher},
     rate_limit::RateLimit,
     refuse::{Refuser, SendMode},
@@ -101,6 +114,7 @@ use crate::{
 /// ignored, because a layer that grants read access does not grant write access.
 pub struct PublishService<S = AnyStore> {
     resolver: SharedResolver,
+    origins: OriginPolicy,
     publisher: Publisher<S>,
 }
 
@@ -126,7 +140,7 @@ impl<S: Store> PublishService<S> {
             in_flight: InFlight::new(),
             refuser: Refuser::new(),
         };
-        Self { resolver: SharedResolver::new(resolver), publisher }
+        Self { resolver: SharedResolver::new(resolver), origins: OriginPolicy::own(), publisher }
     }
 
     /// Lets everyone publish to this channel, with default settings.
@@ -225,6 +239,22 @@ impl<S: Store> PublishService<S> {
         self
     }
 
+    /// Sets from which other origins pages may publish, such as `https://app.example.org` or `http://localhost:5173`: exactly
+    /// what browsers send as `Origin`, without the default port of its scheme. `null` is never trusted. Default none: only pages
+    /// of the service's own origin, and clients that are not browsers. See [pages of other origins](self#pages-of-other-origins).
+    #[must_use]
+    pub fn trusted_origins<O: Into<Box<str>>>(self, origins: impl IntoIterator<Item = O>) -> Self {
+        Self { origins: OriginPolicy::own_and(origins), ..self }
+    }
+
+    /// Lets pages of every origin publish. Safe only if no cookie, no client certificate, and no network address of the
+    /// browser grants anything that others lack; a token that the page itself sends does no harm. See [pages of other
+    /// origins](self#pages-of-other-origins).
+    #[must_use]
+    pub fn without_origin_check(self) -> Self {
+        Self { origins: OriginPolicy::Any, ..self }
+    }
+
     /// The future keeps only what was decided and the body: the head of a request is as large as everything else together.
     fn respond<B>(&self, request: &Parts, body: B) -> HandlerFuture
     where
@@ -243,9 +273,13 @@ impl<S: Store> PublishService<S> {
         if request.method != Method::POST {
             return Err(Problem::not_allowed(ALLOW));
         }
-        // Authorization first: an unauthorized client learns nothing from how its request is malformed.
+        self.origins.check(request)?;
+        // Authorization before the rest: an unauthorized client learns nothing from how its request is malformed.
+        let asked = self.publisher.hub.asked();
         let (channel, grant) = self.resolver.channel(request)?;
-        Ok((PublishTarget { channel, view: View::of(&grant) }, RequestHead::parse(request)?))
+        let target = PublishTarget { channel, view: View::of(&grant), terms: grant.terms, asked };
+        self.publisher.check_rate(&target)?;
+        Ok((target, RequestHead::parse(request)?))
     }
 }
 
@@ -272,13 +306,15 @@ where
 
 impl<S> Clone for PublishService<S> {
     fn clone(&self) -> Self {
-        Self { resolver: self.resolver.clone(), publisher: self.publisher.clone() }
+        let Self { resolver, origins, publisher } = self;
+        Self { resolver: resolver.clone(), origins: origins.clone(), publisher: publisher.clone() }
     }
 }
 
 impl<S> fmt::Debug for PublishService<S> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("PublishService")
+            .field("origins", &self.origins)
             .field("limits", &self.publisher.limits)
             .field("in_flight", &self.publisher.in_flight)
             .finish_non_exhaustive()

@@ -97,9 +97,13 @@ fn app(hub: &Hub, options: &Options) -> App {
     }
     let limits = &options.limits;
     let resolver = anyone(limits.connection.address_rate.map(AddressLimit::new));
+    let mut publish = limits.of_publish(PublishService::new(hub.clone(), resolver.clone()));
+    if matches!(options.origins, Origins::Any) {
+        publish = publish.without_origin_check();
+    }
     App {
-        events: limits.of_events(EventService::new(hub.clone(), resolver.clone()), stream),
-        publish: limits.of_publish(PublishService::new(hub.clone(), resolver)),
+        events: limits.of_events(EventService::new(hub.clone(), resolver), stream),
+        publish,
         hub: hub.clone(),
         limits: ConnectionLimits { close_timeout: options.drain.max(SHORTEST_CLOSE), ..limits.connection },
         cors: matches!(options.origins, Origins::Any).then(any_origin),

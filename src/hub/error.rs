@@ -2,7 +2,7 @@
 
 use std::{error::Error, fmt, sync::Arc, time::Duration};
 
-use crate::store::StoreError;
+use crate::{snapshot::SnapshotError, store::StoreError};
 
 /// Why a subscription was refused, or ended before its channels did. All of these are temporary, except a [`StoreError`] that
 /// cannot be retried.
@@ -33,6 +33,13 @@ pub enum SubscribeError {
         /// When to come back: later, the more readers were refused before this one.
         retry: Duration,
     },
+    /// There is no snapshot of a channel, and without one the reader cannot go on: see [`snapshot`](crate::snapshot).
+    Snapshot {
+        /// When to come back: later, the longer the provider has been failing.
+        retry: Duration,
+        /// What happened.
+        error: SnapshotError,
+    },
     /// The reader left a page untouched for [`HubOptions::stall_timeout`](crate::HubOptions::stall_timeout). It may resume from
     /// its position at once.
     Stalled,
@@ -47,6 +54,7 @@ impl fmt::Display for SubscribeError {
             Self::TooManyChannels { .. } => f.write_str("too many channels are followed; retry later"),
             Self::Stalled => f.write_str("the reader did not read for too long; resume from its last position"),
             Self::Overloaded { .. } => f.write_str("too many readers are waiting for the event store; retry later"),
+            Self::Snapshot { .. } => f.write_str("there is no snapshot of the channel's state; retry later"),
         }
     }
 }
@@ -55,6 +63,7 @@ impl Error for SubscribeError {
     fn source(&self) -> Option<&(dyn Error + 'static)> {
         match self {
             Self::Store(source) => Some(source),
+            Self::Snapshot { error, .. } => Some(error),
             _ => None,
         }
     }
@@ -81,6 +90,10 @@ pub(super) enum ReadError {
     },
     /// The page was revoked: the reader left it untouched for too long.
     Stalled,
+    Snapshot {
+        retry: Duration,
+        error: SnapshotError,
+    },
 }
 
 impl ReadError {
@@ -111,6 +124,7 @@ impl From<ReadError> for SubscribeError {
             // Many readers may have shared the refused read: spread them.
             ReadError::Overloaded { retry } => Self::Overloaded { retry: retry.mul_f64(1.0 + fastrand::f64() / 4.0) },
             ReadError::Stalled => Self::Stalled,
+            ReadError::Snapshot { retry, error } => Self::Snapshot { retry, error },
         }
     }
 }
@@ -119,6 +133,7 @@ impl From<ReadError> for StoreError {
     fn from(error: ReadError) -> Self {
         match error {
             ReadError::Store(error) => Self::shared(error),
+            ReadError::Snapshot { error, .. } => Self::Unavailable(error.into()),
             ReadError::Overloaded { .. } | ReadError::Stalled => {
                 Self::Unavailable("too many calls are waiting for it".into())
             }

@@ -4,7 +4,7 @@ use std::{
     sync::{
         Arc, Mutex, MutexGuard, OnceLock, PoisonError,
         atomic::{
-            AtomicUsize,
+            AtomicU64, AtomicUsize,
             Ordering::{Relaxed, SeqCst},
         },
     },
@@ -21,6 +21,7 @@ use super::{
     read_budgets::ReadBudgets,
     stats::Stats,
     store_calls::StoreCalls,
+    subjects::Subjects,
     topic::{Topic, WaiterSlot},
     topics::Topics,
     turns::Turns,
@@ -32,6 +33,8 @@ use crate::{
 
 #[derive(Debug)]
 pub(super) struct Shared {
+    /// Distinguishes this hub from all others of the process.
+    pub(super) id: u64,
     pub(super) store: AnyStore,
     pub(super) store_calls: StoreCalls,
     pub(super) options: HubOptions,
@@ -48,6 +51,7 @@ pub(super) struct Shared {
     pub(super) recheck: Arc<Notify>,
     /// Whether appends are failing.
     pub(super) append_outage: Outage,
+    pub(super) subjects: Arc<Subjects>,
     /// Set once draining.
     drain_window: OnceLock<Duration>,
 }
@@ -61,7 +65,9 @@ struct Followed {
 
 impl Shared {
     pub(super) fn new(store: AnyStore, options: HubOptions) -> Self {
+        static HUBS: AtomicU64 = AtomicU64::new(0);
         Self {
+            id: HUBS.fetch_add(1, Relaxed),
             store_calls: StoreCalls::new(store.clone(), options.read_timeout),
             store,
             followed: Mutex::default(),
@@ -73,6 +79,7 @@ impl Shared {
             turns: Arc::default(),
             recheck: Arc::default(),
             append_outage: Outage::new("appends"),
+            subjects: Arc::new(Subjects::new(options.subjects)),
             drain_window: OnceLock::new(),
             options,
         }

@@ -18,7 +18,16 @@ use super::{
     request_head::{ALLOW, RequestHead},
     response::{batch_response, single_response},
 };
-use crate::{body::Body, channel::Channel, encode::View, hub::Hub, problem::Problem, retry::Retry, store::Store};
+use crate::{
+    body::Body,
+    channel::Channel,
+    encode::View,
+    hub::{Asked, Denied, Hub, Terms},
+    problem::Problem,
+    request::Rejection,
+    retry::Retry,
+    store::Store,
+};
 
 /// What the publishes of a service share.
 pub(super) struct Publisher<S> {
@@ -35,6 +44,8 @@ pub(super) struct Publisher<S> {
 pub(super) struct PublishTarget {
     pub(super) channel: Channel,
     pub(super) view: View,
+    pub(super) terms: Option<Box<Terms>>,
+    pub(super) asked: Asked,
 }
 
 impl<S: Store> Publisher<S> {
@@ -52,13 +63,32 @@ impl<S: Store> Publisher<S> {
         let body = pin!(body);
         let mut body = IncomingBody::new(body);
         let published = match decided {
-            Ok((target, head)) => self.publish(&target, head, &mut body).await,
+            Ok((target, head)) => match self.check_grant(&target).await {
+                Ok(()) => self.publish(&target, head, &mut body).await,
+                Err(problem) => Err(problem),
+            },
             Err(problem) => Err(problem),
         };
         match published {
             Ok(response) => response,
             Err(problem) => self.refuser.respond(problem, send_mode, &mut body).await,
         }
+    }
+
+    /// Counts the publish, if it has a subject.
+    pub(super) fn check_rate(&self, target: &PublishTarget) -> Result<(), Problem> {
+        let Some(subject) = target.terms.as_ref().and_then(|terms| terms.subject.as_ref()) else { return Ok(()) };
+        self.hub.take_publish(subject).map_err(|retry| Rejection::too_many(retry).into())
+    }
+
+    /// Checks that the grant has not ended, which may have to wait until the hub knows all revocations.
+    async fn check_grant(&self, target: &PublishTarget) -> Result<(), Problem> {
+        let Some(terms) = &target.terms else { return Ok(()) };
+        let mut checked = self.hub.check(terms, target.asked);
+        if checked == Err(Denied::NotFollowing) && self.hub.following().await.is_ok() {
+            checked = self.hub.check(terms, target.asked);
+        }
+        Ok(checked?)
     }
 
     async fn publish<B>(
@@ -90,7 +120,7 @@ impl<S: Store> Publisher<S> {
     }
 
     async fn append(&self, target: &PublishTarget, head: RequestHead, body: Bytes) -> Result<Response<Body>, Problem> {
-        let PublishTarget { channel, view } = target;
+        let PublishTarget { channel, view, .. } = target;
         // Only now that the body is complete: otherwise slow clients could hold all permits.
         let _permit = self.in_flight.acquire()?;
         match parse(head, body, &self.limits).await? {

@@ -152,6 +152,23 @@ impl SseBody {
         }
     }
 
+    /// Hands out nothing more of what was written, not even the rest of an event: a client discards an incomplete one at the end
+    /// of the stream (WHATWG HTML, section 9.2.6), and resumes after the last complete one.
+    fn cut(&mut self) {
+        if self.state == StreamState::Ended {
+            return;
+        }
+        // The buffer has nothing between two polls, unless it has the rest of what was sent in part.
+        let is_in_event = !self.buffer.is_empty();
+        let is_behind = self.pending.take().is_some();
+        self.buffer = ChunkBuffer::default();
+        match (is_in_event, is_behind) {
+            (true, _) => self.state = StreamState::Ended,
+            (false, true) => self.write_end_without_position(),
+            (false, false) => self.write_end(),
+        }
+    }
+
     /// Writes the first delivery, after the first `stream-ping` if it may come before it.
     fn write_first(&mut self, cx: &mut Context<'_>) {
         let start = self.subscriber.cursors();
@@ -204,6 +221,9 @@ impl http_body::Body for SseBody {
         // Shortcut: servers poll once or twice more after each chunk.
         if this.is_parked(cx) {
             return Poll::Pending;
+        }
+        if this.attached.end.is_over() {
+            this.cut();
         }
         ready!(this.budget.poll_turn(&this.subscriber, cx));
         let chunk = this.poll_chunk(cx);
