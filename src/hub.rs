@@ -35,9 +35,11 @@
 
 mod admission;
 mod advance;
+mod busiest;
 mod changes;
 mod channel_reader;
 mod channel_readers;
+mod counters;
 mod delivery;
 mod drain;
 mod encoded_entry;
@@ -83,7 +85,9 @@ pub use self::{
     handle::Hub,
     listen::{Listen, Listened},
     options::HubOptions,
-    stats::Stats,
+    stats::{
+        Bucket, Counts, EndReason, Histogram, Label, PublishFailure, ReadPurpose, ReaderKind, RefusedBy, Stats, Totals,
+    },
     subscriber::Subscriber,
     subscription::Subscription,
 };

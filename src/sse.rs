@@ -63,7 +63,7 @@ pub use crate::request::read::{Format, Heartbeat};
 use crate::{
     channel::Channels,
     edge::{ReadService, read_service},
-    hub::{Hub, SubscribeError, Subscription},
+    hub::{Hub, ReaderKind, SubscribeError, Subscription},
     request::{Rejection, Resolver, SharedResolver},
     store::{AnyStore, Start, Store},
 };
@@ -150,6 +150,6 @@ impl<S: Store> Hub<S> {
     /// # Cancel safety
     /// As [`Hub::sse`].
     pub async fn sse_with(&self, subscription: Subscription, options: &SseOptions) -> Result<SseBody, SubscribeError> {
-        Ok(SseBody::new(self.subscribe(subscription).await?, options))
+        Ok(SseBody::new(self.subscribing(&subscription, ReaderKind::Sse).await?, options))
     }
 }

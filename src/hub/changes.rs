@@ -27,6 +27,7 @@ pub(super) fn apply_hint(shared: &Arc<Shared>, hint: Change) {
 
 /// This process tried to append.
 pub(super) fn append_finished(shared: &Arc<Shared>, channel: &Channel, result: &Result<Appended, StoreError>) {
+    shared.counters.append_finished(result);
     match result {
         Ok(appended) => {
             shared.append_outage.succeeded();

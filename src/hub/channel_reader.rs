@@ -12,7 +12,7 @@ use self::{
     start::HistoryEnd,
     state::{State, StoreStep},
 };
-use super::{delivery::Batch, entry_run::EntryRun, lease::LeasedPage, topic::TopicLookup};
+use super::{delivery::Batch, entry_run::EntryRun, lease::LeasedPage, stats::ReaderKind, topic::TopicLookup};
 use crate::store::StoreError;
 
 impl ChannelReader {
@@ -44,8 +44,13 @@ impl ChannelReader {
     }
 
     /// Takes at most `max` events of the run that was peeked.
-    pub(super) fn take(&mut self, run: Arc<EntryRun>, max: usize) -> Batch {
+    pub(super) fn take(&mut self, run: Arc<EntryRun>, max: usize, kind: ReaderKind) -> Batch {
         let events = Batch::first(run, max);
+        let counters = &self.membership.shared.counters;
+        match self.history_end {
+            HistoryEnd::Reached => counters.delivered_live(kind, &events),
+            _ => counters.delivered(kind, &events),
+        }
         if events.is_whole() {
             self.membership.slot.take_run();
         }
@@ -65,10 +70,13 @@ impl ChannelReader {
         let Some(StoreStep::PageReady { lease, reset, .. }) = self.step() else { return };
         // Revoked since it was peeked: the failure that comes instead keeps the position, so that the reset is decided anew.
         let Some(LeasedPage { page, .. }) = lease.page() else { return };
-        *reset = None;
+        let reason = reset.take();
         self.position = Some(page.from);
         self.history_end = HistoryEnd::At(Box::new(page.head.cursor));
         self.note_position(page.from);
+        if let Some(reason) = reason {
+            self.membership.shared.counters.reset(reason);
+        }
     }
 
     /// Takes the failure that was peeked: `error` says why the stored data cannot be read.

@@ -2,7 +2,10 @@
 
 use std::{
     any::Any,
-    sync::{Arc, OnceLock},
+    sync::{
+        Arc, OnceLock,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
 };
 
 use bytes::Bytes;
@@ -21,12 +24,20 @@ pub(crate) struct EntryRun {
     next: Cursor,
     joined: EncodedBytes,
     cache: OnceLock<Box<dyn Any + Send + Sync>>,
+    /// A reader that keeps up has taken it.
+    delivered: AtomicBool,
 }
 
 impl EntryRun {
     /// `entries` must not be empty.
     pub(super) fn new(entries: Box<[Arc<EncodedEntry>]>, next: Cursor) -> Arc<Self> {
-        Arc::new(Self { entries, next, joined: EncodedBytes::default(), cache: OnceLock::new() })
+        Arc::new(Self {
+            entries,
+            next,
+            joined: EncodedBytes::default(),
+            cache: OnceLock::new(),
+            delivered: AtomicBool::new(false),
+        })
     }
 
     /// Splits `entries` into runs; `next` is the position after the last one.
@@ -57,6 +68,12 @@ impl EntryRun {
     /// of another type already.
     pub(crate) fn cached<T: Any + Send + Sync>(&self, make: impl FnOnce() -> T) -> Option<&T> {
         self.cache.get_or_init(|| Box::new(make())).downcast_ref()
+    }
+
+    /// Whether this is the first call.
+    pub(super) fn is_first_delivery(&self) -> bool {
+        // Looked at first: writing would take the cache line away from all other readers.
+        !self.delivered.load(Relaxed) && !self.delivered.swap(true, Relaxed)
     }
 
     pub(crate) fn joined(&self, encoding: &'static Encoding) -> Bytes {

@@ -8,6 +8,7 @@ use super::{
     delivery::{Batch, Failed, Reset},
     entry_run::EntryRun,
     error::ReadError,
+    stats::ReaderKind,
     subscriber::Subscriber,
 };
 use crate::store::Entry;
@@ -21,6 +22,7 @@ pub(super) struct Gathered {
     pub(super) failure: Option<ReadError>,
     /// Whether every channel was seen at its head.
     pub(super) live: bool,
+    kind: ReaderKind,
     events_left: usize,
     bytes_left: usize,
 }
@@ -43,14 +45,15 @@ enum Remaining {
 }
 
 impl Gathered {
-    /// Nothing yet, and at most `max_events`.
-    pub(super) fn new(max_events: usize) -> Self {
+    /// Nothing yet, and at most `max_events`, for a reader of this kind.
+    pub(super) fn new(max_events: usize, kind: ReaderKind) -> Self {
         Self {
             events: Vec::new(),
             resets: Vec::new(),
             failed: Vec::new(),
             failure: None,
             live: true,
+            kind,
             events_left: max_events,
             bytes_left: MAX_BYTES,
         }
@@ -118,7 +121,7 @@ impl Gathered {
     }
 
     fn take(&mut self, channel_reader: &mut ChannelReader, run: Arc<EntryRun>) {
-        let events = channel_reader.take(run, self.events_left);
+        let events = channel_reader.take(run, self.events_left, self.kind);
         let bytes: usize = events.entries().map(Entry::size).sum();
         self.events_left -= events.len().min(self.events_left);
         self.bytes_left = self.bytes_left.saturating_sub(bytes);

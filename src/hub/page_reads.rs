@@ -12,6 +12,7 @@ use super::{
     shared_call::Completion,
     shared_page::{ReadContext, SharedPage},
     shared_read::{ReadOrigin, SharedRead, Sharing},
+    stats::ReadPurpose,
     topic::Topic,
 };
 use crate::store::{Limit, Start};
@@ -65,10 +66,17 @@ async fn read_page(
     context: ReadContext,
 ) -> Result<Arc<SharedPage>, ReadError> {
     let permit = shared.reads.catching_up.acquire().await;
-    let permit = permit.map_err(|Refused { retry }| ReadError::Overloaded { retry })?;
-    let page = shared.store_calls.read_page(topic.channel(), context.start, context.limit).await;
+    let permit = permit.map_err(|Refused { by, retry }| {
+        shared.counters.refused(by);
+        ReadError::Overloaded { retry }
+    })?;
+    let ReadContext { start, limit, .. } = context;
+    let page = shared.store_calls.read_page(ReadPurpose::CatchUp, topic.channel(), start, limit).await;
     drop(permit);
     let page = page?;
+    if limit != Limit::POSITION {
+        shared.counters.caught_up_by_a_page();
+    }
     advance_if_needed(shared, topic.anchor(page.head), topic);
     let page = SharedPage::new(page, context);
     // A page by time may have gaps.

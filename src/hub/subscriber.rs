@@ -13,10 +13,12 @@ use futures_core::Stream;
 use super::{
     channel_reader::{ChannelReader, PageSlot, Peeked},
     channel_readers::{ChannelReaders, Visit},
+    counters::Counters,
     delivery::Delivery,
     error::SubscribeError,
     membership::Membership,
     shared::{ReaderGuard, Shared},
+    stats::{EndReason, ReaderKind},
     subscription::Subscription,
     turns::Turn,
 };
@@ -67,6 +69,9 @@ impl Subscriber {
         page_events: usize,
     ) -> Result<Self, StoreError> {
         let start = |channel| subscription.start.of_channel(channel);
+        if subscription.start.is_resume() {
+            shared.counters.resumes.add(guard.kind, 1);
+        }
         let (channel_readers, channels) = match subscription.channels.as_slice() {
             [channel] => {
                 let channel_reader = ChannelReader::only(Membership::join(shared, channel)?, start(channel));
@@ -128,6 +133,14 @@ impl Subscriber {
 
     /// Ready when every channel's start is decided. Fails when one cannot be read now, or none ever.
     pub(super) fn poll_started(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), SubscribeError>> {
+        let started = self.poll_starts(cx);
+        if let Poll::Ready(Err(error)) = &started {
+            self.counters().ended_with(error);
+        }
+        started
+    }
+
+    fn poll_starts(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), SubscribeError>> {
         let mut started = Poll::Ready(Ok(()));
         let (mut readable, mut corrupt) = (false, None);
         let failed = self.visit(|channel_reader, page_slot| {
@@ -164,6 +177,19 @@ impl Subscriber {
         let page = self.guard.shared.options.page;
         let limit = Limit { events: page.events.min(self.page_events as usize), ..page };
         self.channel_readers.visit(&mut self.first, limit, visit)
+    }
+
+    pub(super) fn kind(&self) -> ReaderKind {
+        self.guard.kind
+    }
+
+    pub(super) fn counters(&self) -> &Counters {
+        &self.guard.shared.counters
+    }
+
+    /// Counts bytes that were handed to the HTTP server.
+    pub(crate) fn count_sent(&self, bytes: usize) {
+        self.counters().sent(self.kind(), bytes);
     }
 
     pub(super) fn drain_hint(&self) -> Option<Duration> {
@@ -213,12 +239,18 @@ impl Subscriber {
         };
         match delivery {
             Some(delivery) => {
-                self.ended |= delivery.is_err();
+                if let Err(error) = &delivery {
+                    self.ended = true;
+                    self.counters().ended_with(error);
+                }
                 Poll::Ready(Some(delivery))
             }
             None if self.channel_readers.iter().all(|reader| reader.is_ended() || reader.has_failed()) => {
                 self.ended = true;
                 let corrupt = self.channel_readers.iter().find_map(ChannelReader::corrupt);
+                if corrupt.is_some() {
+                    self.counters().ended(EndReason::StoreFailed);
+                }
                 Poll::Ready(corrupt.map(|error| Err(StoreError::shared(error.clone()).into())))
             }
             None => Poll::Pending,
@@ -228,10 +260,10 @@ impl Subscriber {
     /// What a channel has to deliver, from the one whose turn it is. A failure that concerns more than its own channel comes
     /// after everything that the others have.
     fn poll_channels(&mut self, cx: &mut Context<'_>) -> Poll<Result<Delivery, SubscribeError>> {
-        let mut failure = None;
+        let (mut failure, kind) = (None, self.kind());
         let delivery = self.visit(|channel_reader, page_slot| {
             Visit::Break(match channel_reader.poll_peek(page_slot, cx) {
-                Peeked::Run(run) => Delivery::Events(channel_reader.take(run, usize::MAX)),
+                Peeked::Run(run) => Delivery::Events(channel_reader.take(run, usize::MAX, kind)),
                 Peeked::Reset(reset) => {
                     channel_reader.take_reset();
                     Delivery::Reset(reset)
@@ -264,6 +296,7 @@ impl Subscriber {
     fn drained(&mut self) -> Option<Delivery> {
         let retry = self.drain_hint()?;
         self.ended = true;
+        self.counters().ended(EndReason::Drained);
         Some(Delivery::Drained { retry })
     }
 }

@@ -73,6 +73,11 @@ impl Subscription {
 pub(super) type ChannelStart = (Start, Option<Reason>);
 
 impl SubscriptionStart {
+    /// Whether the client was here before.
+    pub(super) fn is_resume(&self) -> bool {
+        matches!(self, Self::Start(Start::After(_)) | Self::Resume(_) | Self::Unknown)
+    }
+
     pub(super) fn of_channel(&self, channel: &Channel) -> ChannelStart {
         let unknown = (Start::Earliest, Some(Reason::Unknown));
         match self {

@@ -3,7 +3,7 @@
 use std::pin::pin;
 
 use bytes::Bytes;
-use http::Response;
+use http::{Response, StatusCode};
 
 use super::{
     event::PublishLimits,
@@ -15,7 +15,13 @@ use super::{
     request_head::{ALLOW, RequestHead},
     response::{batch_response, single_response},
 };
-use crate::{body::Body, channel::Channel, hub::Hub, problem::Problem, store::Store};
+use crate::{
+    body::Body,
+    channel::Channel,
+    hub::{Hub, RefusedBy},
+    problem::Problem,
+    store::Store,
+};
 
 /// What the publishes of a service share.
 pub(super) struct Publisher<S> {
@@ -45,7 +51,12 @@ impl<S: Store> Publisher<S> {
         };
         match published {
             Ok(response) => response,
-            Err(problem) => self.refuser.respond(problem, send_mode, &mut body).await,
+            Err(problem) => {
+                if problem.status() == StatusCode::PAYLOAD_TOO_LARGE {
+                    self.hub.count_refusal(RefusedBy::PublishSize);
+                }
+                self.refuser.respond(problem, send_mode, &mut body).await
+            }
         }
     }
 
@@ -71,7 +82,8 @@ impl<S: Store> Publisher<S> {
 
     async fn append(&self, channel: &Channel, head: RequestHead, body: Bytes) -> Result<Response<Body>, Problem> {
         // Only now that the body is complete: otherwise slow clients could hold all permits.
-        let _permit = self.in_flight.acquire()?;
+        let permit = self.in_flight.acquire();
+        let _permit = permit.inspect_err(|_| self.hub.count_refusal(RefusedBy::MaxInFlight))?;
         match parse(head, body, &self.limits).await? {
             ParsedBody::Single(append) => {
                 let appended = self.in_flight.append(&self.hub, channel, append).await;

@@ -44,8 +44,14 @@ impl ChannelReader {
                 Some(Peeked::Parked)
             }
             // Most readers that come back are at the head, which one call tells all of them.
-            TopicLookup::NotInRing { .. } => self.request_head(Some(cursor)),
-            TopicLookup::BeforeRing { .. } => self.need_page(Start::After(cursor), Sharing::Overlapping),
+            TopicLookup::NotInRing { .. } => {
+                self.membership.shared.counters.ring_missed();
+                self.request_head(Some(cursor))
+            }
+            TopicLookup::BeforeRing { .. } => {
+                self.membership.shared.counters.ring_missed();
+                self.need_page(Start::After(cursor), Sharing::Overlapping)
+            }
         }
     }
 
