@@ -38,7 +38,7 @@
 //! }
 //!
 //! let hub = Hub::new(MemoryStore::default());
-//! let events = EventService::new(hub, |_| Err(Rejection::not_found())) // only the handler decides
+//! let events = EventService::without_resolver(hub) // only the handler decides
 //!     .long_poll(LongPollOptions::default().limit(20));
 //! # drop(room(events, Request::new(())));
 //! ```
@@ -50,7 +50,8 @@ use http::{Response, request::Parts};
 use crate::{
     body::{Body, HandlerFuture},
     channel::Channels,
-    edge::{ReadService, Refusal, Responder, read_service},
+    edge::{ReadService, ReadTarget, Refusal, Responder, read_service},
+    grant::Grant,
     hub::Hub,
     longpoll::LongPollOptions,
     request::{IntoParts, Offer, ReadRequest, Rejection, Resolver, SharedResolver, Transport},
@@ -62,9 +63,12 @@ use crate::{
 pub struct EventService<S = AnyStore>(ReadService<S, BothTransports>);
 
 impl<S: Store> EventService<S> {
-    /// Serves the channels that `resolver` names for each request, with default settings. An asynchronous check belongs in a
+    /// Serves what `resolver` says that each request may read, with default settings. An asynchronous check belongs in a
     /// handler instead: see [`Resolver`].
-    pub fn new(hub: Hub<S>, resolver: impl Fn(&Parts) -> Result<Channels, Rejection> + Send + Sync + 'static) -> Self {
+    pub fn new<G: Into<Grant>>(
+        hub: Hub<S>,
+        resolver: impl Fn(&Parts) -> Result<G, Rejection> + Send + Sync + 'static,
+    ) -> Self {
         Self(ReadService::new(hub, SharedResolver::new(resolver), BothTransports::default()))
     }
 
@@ -73,6 +77,11 @@ impl<S: Store> EventService<S> {
     pub fn fixed(hub: Hub<S>, channels: impl Into<Channels>) -> Self {
         let channels = channels.into();
         Self::new(hub, move |_| Ok(channels.clone()))
+    }
+
+    /// Serves only requests that a handler passes to [`respond`](Self::respond); any other gets a 404.
+    pub fn without_resolver(hub: Hub<S>) -> Self {
+        Self::new(hub, |_| Err::<Channels, _>(Rejection::not_found()))
     }
 
     /// As [`new`](Self::new), for a type that resolves requests.
@@ -112,13 +121,13 @@ impl<S: Store> EventService<S> {
         Self(self.0.keep_parameters(names))
     }
 
-    /// Serves a request inside a handler that has decided which channels it may read: the resolver is not called. The future
+    /// Serves a request inside a handler that has decided what it may read, channels or a [`Grant`]: the resolver is not called. The future
     /// can [hold a guard](HandlerFuture::holding) for as long as the request is served, and [end early](HandlerFuture::until).
     ///
     /// # Cancel safety
     /// Dropping the future is what happens when the client disconnects: it frees everything that the request held.
-    pub fn respond(&self, request: impl IntoParts, channels: impl Into<Channels>) -> HandlerFuture {
-        self.0.respond(&request.into_parts(), channels.into())
+    pub fn respond(&self, request: impl IntoParts, grant: impl Into<Grant>) -> HandlerFuture {
+        self.0.respond(&request.into_parts(), grant.into())
     }
 
     /// Refuses a request inside a handler, in the way of its transport: a temporary rejection ([`Rejection::too_many`]) is a
@@ -162,10 +171,10 @@ struct BothTransports {
 impl Responder for BothTransports {
     const OFFER: Offer = Offer::LongPollThenSse;
 
-    fn answer<S: Store>(&self, hub: &Hub<S>, channels: Channels, request: ReadRequest) -> HandlerFuture {
+    fn answer<S: Store>(&self, hub: &Hub<S>, target: ReadTarget, request: ReadRequest) -> HandlerFuture {
         match request.transport {
-            Transport::LongPoll => self.long_poll.answer(hub, channels, request),
-            Transport::Sse => self.sse.answer(hub, channels, request),
+            Transport::LongPoll => self.long_poll.answer(hub, target, request),
+            Transport::Sse => self.sse.answer(hub, target, request),
         }
     }
 

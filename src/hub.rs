@@ -62,6 +62,7 @@ mod page_reads;
 mod publish;
 mod read;
 mod read_budgets;
+mod read_options;
 mod recent;
 mod ring;
 mod shared;

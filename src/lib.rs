@@ -23,7 +23,7 @@
 //! # Reading order
 //! 1. The vocabulary: [`channel`], [`event`], [`cursor`], [`error`].
 //! 2. [`store`]: the contract that every store keeps; [`stores`]: those that come with the crate.
-//! 3. [`hub`]: publish, listen, subscribe, drain.
+//! 3. [`hub`]: publish, listen, subscribe, drain; [`filter`]: which entries a reader sees; [`grant`]: what a client may read.
 //! 4. The HTTP edge: [`http_contract`], [`request`], [`body`].
 //! 5. The services: [`event_service`], [`sse`], [`longpoll`], [`publish`]; [`layer`] mounts them in front of another service.
 //!
@@ -52,6 +52,8 @@ pub mod cursor;
 pub mod error;
 pub mod event;
 
+pub mod filter;
+pub mod grant;
 pub mod hub;
 pub mod store;
 pub mod stores;
@@ -110,6 +112,8 @@ pub use self::{
     error::{InvalidChannel, InvalidChannels, InvalidCursor, InvalidEvent},
     event::{Data, Event, EventKey, EventName},
     event_service::EventService,
+    filter::Filter,
+    grant::Grant,
     hub::{
         Batch, Closed, Delivery, Drained, Failed, Hub, HubOptions, Listen, Listened, Reset, Stats, SubscribeError,
         Subscriber, Subscription,

@@ -54,6 +54,7 @@ pub use self::options::LongPollOptions;
 use crate::{
     channel::Channels,
     edge::{ReadService, read_service},
+    grant::Grant,
     hub::Hub,
     request::{Rejection, Resolver, SharedResolver},
     store::{AnyStore, Start, Store},
@@ -63,9 +64,12 @@ use crate::{
 pub struct LongPollService<S = AnyStore>(ReadService<S, LongPollOptions>);
 
 impl<S: Store> LongPollService<S> {
-    /// Serves the channels that `resolver` names for each request, with default settings. An asynchronous check belongs in a
+    /// Serves what `resolver` says that each request may read, with default settings. An asynchronous check belongs in a
     /// handler instead: see [`Resolver`].
-    pub fn new(hub: Hub<S>, resolver: impl Fn(&Parts) -> Result<Channels, Rejection> + Send + Sync + 'static) -> Self {
+    pub fn new<G: Into<Grant>>(
+        hub: Hub<S>,
+        resolver: impl Fn(&Parts) -> Result<G, Rejection> + Send + Sync + 'static,
+    ) -> Self {
         Self(ReadService::new(hub, SharedResolver::new(resolver), LongPollOptions::default()))
     }
 

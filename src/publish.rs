@@ -74,7 +74,7 @@ use self::{
     event::PublishLimits,
     in_flight::InFlight,
     incoming_body::BoxError,
-    publisher::Publisher,
+    publisher::{PublishTarget, Publisher},
     refuse::{Refuser, SendMode},
     request_head::{ALLOW, RequestHead},
 };
@@ -82,6 +82,8 @@ use crate::{
     body::{Body, HandlerFuture, ResponseFuture},
     channel::{Channel, Channels},
     edge::options_response,
+    encode::View,
+    grant::Grant,
     hub::Hub,
     problem::Problem,
     request::{Rejection, Resolver, SharedResolver},
@@ -99,7 +101,10 @@ pub struct PublishService<S = AnyStore> {
 
 impl<S: Store> PublishService<S> {
     /// Publishes to the channel that `resolver` names for each request, with default settings.
-    pub fn new(hub: Hub<S>, resolver: impl Fn(&Parts) -> Result<Channels, Rejection> + Send + Sync + 'static) -> Self {
+    pub fn new<G: Into<Grant>>(
+        hub: Hub<S>,
+        resolver: impl Fn(&Parts) -> Result<G, Rejection> + Send + Sync + 'static,
+    ) -> Self {
         let limits =
             PublishLimits { max_body: 1 << 20, max_events: 10_000, max_event: 256 << 10, clock: Clock::system() };
         let (in_flight, refuser) = (InFlight::new(), Refuser::new());
@@ -182,13 +187,13 @@ impl<S: Store> PublishService<S> {
     }
 
     /// What can be decided before the body is read.
-    fn decide(&self, request: &Parts) -> Result<(Channel, RequestHead), Problem> {
+    fn decide(&self, request: &Parts) -> Result<(PublishTarget, RequestHead), Problem> {
         if request.method != Method::POST {
             return Err(Problem::not_allowed(ALLOW));
         }
         // Authorization first: an unauthorized client learns nothing from how its request is malformed.
-        let channel = self.resolver.channel(request)?;
-        Ok((channel, RequestHead::parse(request)?))
+        let (channel, grant) = self.resolver.channel(request)?;
+        Ok((PublishTarget { channel, view: View::of(&grant) }, RequestHead::parse(request)?))
     }
 }
 

@@ -63,6 +63,8 @@ pub use crate::request::read::{Format, Heartbeat};
 use crate::{
     channel::Channels,
     edge::{ReadService, read_service},
+    encode::View,
+    grant::Grant,
     hub::{Hub, ReaderKind, SubscribeError, Subscription},
     request::{Rejection, Resolver, SharedResolver},
     store::{AnyStore, Start, Store},
@@ -72,9 +74,12 @@ use crate::{
 pub struct SseService<S = AnyStore>(ReadService<S, SseOptions>);
 
 impl<S: Store> SseService<S> {
-    /// Streams the channels that `resolver` names for each request, with default settings. An asynchronous check belongs in a
+    /// Streams what `resolver` says that each request may read, with default settings. An asynchronous check belongs in a
     /// handler instead: see [`Resolver`].
-    pub fn new(hub: Hub<S>, resolver: impl Fn(&Parts) -> Result<Channels, Rejection> + Send + Sync + 'static) -> Self {
+    pub fn new<G: Into<Grant>>(
+        hub: Hub<S>,
+        resolver: impl Fn(&Parts) -> Result<G, Rejection> + Send + Sync + 'static,
+    ) -> Self {
         Self(ReadService::new(hub, SharedResolver::new(resolver), SseOptions::default()))
     }
 
@@ -150,6 +155,7 @@ impl<S: Store> Hub<S> {
     /// # Cancel safety
     /// As [`Hub::sse`].
     pub async fn sse_with(&self, subscription: Subscription, options: &SseOptions) -> Result<SseBody, SubscribeError> {
-        Ok(SseBody::new(self.subscribing(&subscription, ReaderKind::Sse).await?, options))
+        let view = View::unnamed(subscription.filter_hash());
+        Ok(SseBody::new(self.subscribing(&subscription, ReaderKind::Sse).await?, view, options))
     }
 }

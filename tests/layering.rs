@@ -16,7 +16,9 @@ const LAYERS: &[&[&str]] = &[
     &["cursor"],
     // The contract; then the stores, and the hub.
     &["store"],
+    &["filter"],
     &["stores", "hub"],
+    &["grant"],
     // The HTTP edge.
     &["body", "request", "retry"],
     &["problem", "encode"],

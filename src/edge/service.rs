@@ -7,10 +7,12 @@ use http::{Request, Response, request::Parts};
 use super::{
     decision::{ALLOW, Decision, Refusal, decide},
     response::{finish, options_response},
+    target::ReadTarget,
 };
 use crate::{
     body::{Body, HandlerFuture, ResponseFuture},
     channel::Channels,
+    grant::Grant,
     hub::Hub,
     request::{Offer, ReadMethod, ReadRequest, ReadSettings, Rejection, SharedResolver},
     store::{Start, Store},
@@ -21,8 +23,8 @@ pub(crate) trait Responder {
     /// The transports to negotiate between.
     const OFFER: Offer;
 
-    /// Serves `request` from `channels`.
-    fn answer<S: Store>(&self, hub: &Hub<S>, channels: Channels, request: ReadRequest) -> HandlerFuture;
+    /// Serves `request`, which says where `target` starts.
+    fn answer<S: Store>(&self, hub: &Hub<S>, target: ReadTarget, request: ReadRequest) -> HandlerFuture;
 
     /// Refuses a request in the way of its transport.
     fn refuse<S: Store>(&self, hub: &Hub<S>, refusal: Refusal) -> Response<Body>;
@@ -65,16 +67,16 @@ impl<S: Store, R: Responder + Clone> ReadService<S, R> {
         Self(Arc::new(shared))
     }
 
-    /// Answers `request`; the resolver names its channels.
+    /// Answers `request`; the resolver says what it may read.
     pub(crate) fn call<B>(&self, request: Request<B>) -> ResponseFuture {
         // The body is dropped here, so that the future needs no bounds on its type.
         let (parts, _) = request.into_parts();
-        ResponseFuture(self.respond_with(&parts, || self.0.resolver.channels(&parts)))
+        ResponseFuture(self.respond_with(&parts, || self.0.resolver.grant(&parts)))
     }
 
-    /// Answers `request` from these channels, without the resolver.
-    pub(crate) fn respond(&self, request: &Parts, channels: Channels) -> HandlerFuture {
-        self.respond_with(request, || Ok(channels))
+    /// Answers `request` with what `grant` allows, without the resolver.
+    pub(crate) fn respond(&self, request: &Parts, grant: Grant) -> HandlerFuture {
+        self.respond_with(request, || Ok(grant))
     }
 
     /// Refuses `request`.
@@ -83,13 +85,13 @@ impl<S: Store, R: Responder + Clone> ReadService<S, R> {
     }
 
     /// The future keeps what was decided and not the request's headers, so that a waiting poll takes little memory.
-    fn respond_with(&self, request: &Parts, channels: impl FnOnce() -> Result<Channels, Rejection>) -> HandlerFuture {
+    fn respond_with(&self, request: &Parts, grant: impl FnOnce() -> Result<Grant, Rejection>) -> HandlerFuture {
         let Shared { hub, settings, responder, .. } = &*self.0;
-        let response = match decide(request, R::OFFER, settings, channels) {
+        let response = match decide(request, R::OFFER, settings, grant) {
             Decision::Options => options_response(ALLOW),
             Decision::Refuse(problem) => problem.into_response(),
             Decision::RefuseOn(refusal) => responder.refuse(hub, refusal),
-            Decision::Serve(channels, read) => return responder.answer(hub, channels, read),
+            Decision::Serve(grant, read) => return responder.answer(hub, ReadTarget::new(grant), read),
         };
         HandlerFuture::ready(finish(ReadMethod::of(&request.method), response))
     }

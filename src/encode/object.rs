@@ -3,8 +3,9 @@
 
 use serde::Serialize;
 
-use super::escape::escape_breaks;
+use super::{escape::escape_breaks, view::View};
 use crate::{
+    cursor::Cursors,
     hub::{Delimiters, Encoding},
     store::Entry,
 };
@@ -13,13 +14,36 @@ use crate::{
 pub(crate) static ARRAY: Encoding =
     Encoding { delimiters: Delimiters { before: b"[", between: b",", after: b"]" }, encode: object };
 
+/// The same array, as one client sees it.
+pub(crate) fn array_for<'a>(entries: impl Iterator<Item = &'a Entry>, view: &View) -> Vec<u8> {
+    let mut out = vec![b'['];
+    for (index, entry) in entries.enumerate() {
+        if index > 0 {
+            out.push(b',');
+        }
+        object_for(entry, view, &mut out);
+    }
+    out.push(b']');
+    out
+}
+
 /// Appends `{"id":…,"channel":…,"time":…,"name":…,"data":…}`; an event without a name has no `name`.
 pub(super) fn object(entry: &Entry, out: &mut Vec<u8>) {
+    push_object(&entry.cursor.to_text(), entry.channel.as_str(), entry, out);
+}
+
+/// The same object, as one client sees it.
+pub(super) fn object_for(entry: &Entry, view: &View, out: &mut Vec<u8>) {
+    let id = view.token(Cursors::from(entry.cursor)).to_string();
+    push_object(id.as_bytes(), view.channel(&entry.channel), entry, out);
+}
+
+fn push_object(id: &[u8], channel: &str, entry: &Entry, out: &mut Vec<u8>) {
     let start = out.len();
     out.extend_from_slice(b"{\"id\":\"");
-    out.extend_from_slice(&entry.cursor.to_text());
+    out.extend_from_slice(id);
     out.extend_from_slice(b"\",\"channel\":");
-    push_json(entry.channel.as_str(), out);
+    push_json(channel, out);
     out.extend_from_slice(b",\"time\":");
     push_json(&entry.time, out);
     if let Some(name) = &entry.name {

@@ -10,8 +10,9 @@ use serde::Serialize;
 
 use super::{
     escape::escape_breaks,
-    object::object,
+    object::{object, object_for},
     values::{CORRUPT, millis},
+    view::View,
 };
 use crate::{
     channel::Channel,
@@ -21,13 +22,21 @@ use crate::{
     store::Entry,
 };
 
-/// The encoding of events. With several channels it leaves out the ids, because each stream has tokens of its own.
-pub(crate) fn encoding_for(format: Format, channels: usize) -> &'static Encoding {
-    match (format, channels) {
-        (Format::Text, 0 | 1) => &TEXT,
-        (Format::Text, _) => &TEXT_WITHOUT_ID,
-        (Format::Json, 0 | 1) => &JSON,
-        (Format::Json, _) => &JSON_WITHOUT_ID,
+/// Whether events have ids that all streams share, or each stream has tokens of its own: with several channels, and with a
+/// filter.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Ids {
+    Shared,
+    OfStream,
+}
+
+/// The encoding of events; it leaves out ids that are not shared.
+pub(crate) fn encoding_for(format: Format, ids: Ids) -> &'static Encoding {
+    match (format, ids) {
+        (Format::Text, Ids::Shared) => &TEXT,
+        (Format::Text, Ids::OfStream) => &TEXT_WITHOUT_ID,
+        (Format::Json, Ids::Shared) => &JSON,
+        (Format::Json, Ids::OfStream) => &JSON_WITHOUT_ID,
     }
 }
 
@@ -68,6 +77,13 @@ fn json_without_id(entry: &Entry, out: &mut Vec<u8>) {
     out.push(b'\n');
 }
 
+/// A block with an object as one client sees it, without its id and its end.
+pub(crate) fn push_json_for(out: &mut Vec<u8>, entry: &Entry, view: &View) {
+    out.extend_from_slice(b"data: ");
+    object_for(entry, view, out);
+    out.push(b'\n');
+}
+
 /// The end of a block: its id, and the empty line that dispatches it.
 pub(crate) fn push_id_and_end(out: &mut Vec<u8>, id: &Cursors) {
     // Writing to a vector always succeeds.
@@ -99,12 +115,12 @@ pub(crate) fn push_stream_retry(out: &mut Vec<u8>, retry: Duration, at: Option<&
 }
 
 /// A channel could not be continued.
-pub(crate) fn push_stream_reset(out: &mut Vec<u8>, reset: &Reset, at: &Cursors) {
+pub(crate) fn push_stream_reset(out: &mut Vec<u8>, reset: &Reset, at: &Cursors, view: &View) {
     let data = ResetData {
-        channel: reset.channel.as_str(),
+        channel: view.channel(&reset.channel),
         reason: reset.reason.as_str(),
-        earliest: reset.earliest.to_string(),
-        latest: reset.latest.to_string(),
+        earliest: view.cursor(reset.earliest).to_string(),
+        latest: view.cursor(reset.latest).to_string(),
     };
     push_stream_event(out, "stream-reset", &data, at);
 }
@@ -115,14 +131,15 @@ pub(crate) fn push_stream_end<'a>(
     closed: &Closed,
     left: impl Iterator<Item = &'a Channel>,
     at: &Cursors,
+    view: &View,
 ) {
-    let left = left.map(Channel::as_str).collect();
-    push_stream_event(out, "stream-end", &EndData { channel: closed.channel.as_str(), left }, at);
+    let left = left.map(|channel| view.channel(channel)).collect();
+    push_stream_event(out, "stream-end", &EndData { channel: view.channel(&closed.channel), left }, at);
 }
 
 /// The stored data of a channel cannot be read; its position stays the same.
-pub(crate) fn push_stream_error(out: &mut Vec<u8>, failed: &Failed, at: &Cursors) {
-    push_stream_event(out, "stream-error", &ErrorData { channel: failed.channel.as_str(), reason: CORRUPT }, at);
+pub(crate) fn push_stream_error(out: &mut Vec<u8>, failed: &Failed, at: &Cursors, view: &View) {
+    push_stream_event(out, "stream-error", &ErrorData { channel: view.channel(&failed.channel), reason: CORRUPT }, at);
 }
 
 /// A heartbeat that scripts can see; `time` is the server's, since the Unix epoch.
@@ -270,12 +287,12 @@ mod tests {
         let channel = Channel::new("a\"\u{2028}").unwrap();
         let reset = Reset { channel: channel.clone(), reason: Reason::EpochChanged, earliest: AT, latest: AT };
         let failed = Failed { channel: channel.clone(), error: StoreError::Corrupt("secret".into()).into() };
-        let (at, left) = (Cursors::from(AT), [Channel::new("c").unwrap()]);
+        let (at, left, view) = (Cursors::from(AT), [Channel::new("c").unwrap()], View::default());
         let mut out = Vec::new();
         push_stream_live(&mut out, &at);
-        push_stream_reset(&mut out, &reset, &at);
-        push_stream_error(&mut out, &failed, &at);
-        push_stream_end(&mut out, &Closed { channel, cursor: AT }, left.iter(), &at);
+        push_stream_reset(&mut out, &reset, &at, &view);
+        push_stream_error(&mut out, &failed, &at, &view);
+        push_stream_end(&mut out, &Closed { channel, cursor: AT }, left.iter(), &at, &view);
         push_stream_ping(&mut out, Duration::from_millis(9), &at);
         push_stream_retry(&mut out, Duration::from_millis(1500), Some(&at));
         push_stream_retry(&mut out, Duration::from_millis(7), None);

@@ -25,6 +25,8 @@ pub(super) struct Gathered {
     kind: ReaderKind,
     events_left: usize,
     bytes_left: usize,
+    /// How many more entries may be looked at that a filter hides.
+    pub(super) examined_left: usize,
 }
 
 /// Whether a visit of all channels needs an answer of the store.
@@ -45,8 +47,8 @@ enum Remaining {
 }
 
 impl Gathered {
-    /// Nothing yet, and at most `max_events`, for a reader of this kind.
-    pub(super) fn new(max_events: usize, kind: ReaderKind) -> Self {
+    /// Nothing yet, for a reader of this kind: at most `max_events`, and as many that a filter hides as `max_examined`.
+    pub(super) fn new(max_events: usize, max_examined: usize, kind: ReaderKind) -> Self {
         Self {
             events: Vec::new(),
             resets: Vec::new(),
@@ -56,6 +58,7 @@ impl Gathered {
             kind,
             events_left: max_events,
             bytes_left: MAX_BYTES,
+            examined_left: max_examined,
         }
     }
 
@@ -64,7 +67,7 @@ impl Gathered {
     }
 
     pub(super) fn is_full(&self) -> bool {
-        self.events_left == 0 || self.bytes_left == 0
+        self.events_left == 0 || self.bytes_left == 0 || self.examined_left == 0
     }
 
     /// Takes what is there.
@@ -106,6 +109,7 @@ impl Gathered {
         while !self.is_full() {
             match channel_reader.poll_peek(page_slot, cx) {
                 Peeked::Run(run) => self.take(channel_reader, run),
+                Peeked::Skipped { entries } => self.examined_left = self.examined_left.saturating_sub(entries),
                 Peeked::Reset(reset) => {
                     channel_reader.take_reset();
                     self.resets.push(reset);

@@ -24,7 +24,7 @@ use super::{
 };
 use crate::{
     channel::{Channel, Channels},
-    cursor::Cursors,
+    cursor::{Cursors, FilterHash},
     store::{Limit, StoreError},
 };
 
@@ -57,6 +57,10 @@ pub struct Subscriber {
     /// [`Channels::MAX`].
     first: u8,
     ended: bool,
+    /// The filter that its positions are valid for.
+    filter: Option<FilterHash>,
+    /// Whether the position has moved past hidden entries since the last delivery.
+    has_skipped: bool,
     guard: ReaderGuard,
 }
 
@@ -68,27 +72,30 @@ impl Subscriber {
         subscription: &Subscription,
         page_events: usize,
     ) -> Result<Self, StoreError> {
-        let start = |channel| subscription.start.of_channel(channel);
+        let start = |channel| subscription.channel_start(channel);
+        let options = || subscription.options.clone();
         if subscription.start.is_resume() {
             shared.counters.resumes.add(guard.kind, 1);
         }
         let (channel_readers, channels) = match subscription.channels.as_slice() {
             [channel] => {
-                let channel_reader = ChannelReader::only(Membership::join(shared, channel)?, start(channel));
+                let channel_reader = ChannelReader::only(Membership::join(shared, channel)?, start(channel), options());
                 // The topic's copy of the name, so that the request's own can be dropped.
                 let channels = channel_reader.channel().into();
                 (ChannelReaders::One(channel_reader), channels)
             }
             several => {
-                let join =
-                    |channel| Ok(ChannelReader::one_of_several(Membership::join(shared, channel)?, start(channel)));
+                let join = |channel| {
+                    Ok(ChannelReader::one_of_several(Membership::join(shared, channel)?, start(channel), options()))
+                };
                 let channel_readers = several.iter().map(join).collect::<Result<_, StoreError>>()?;
                 (ChannelReaders::Several(channel_readers), subscription.channels.clone())
             }
         };
         let first = u8::try_from(fastrand::usize(..channels.len())).unwrap_or(0);
         let page_events = u32::try_from(page_events).unwrap_or(u32::MAX);
-        Ok(Self { channel_readers, channels, page_events, first, ended: false, guard })
+        let filter = subscription.filter_hash();
+        Ok(Self { channel_readers, channels, page_events, first, ended: false, filter, has_skipped: false, guard })
     }
 
     /// The next delivery; `None` when there will be none.
@@ -106,10 +113,11 @@ impl Subscriber {
     #[must_use]
     pub fn cursors(&self) -> Cursors {
         let positions = || self.channels.iter().zip(self.channel_readers.iter().map(ChannelReader::position));
-        match (&self.channel_readers, self.channel_readers.first().and_then(ChannelReader::position)) {
+        let cursors = match (&self.channel_readers, self.channel_readers.first().and_then(ChannelReader::position)) {
             (ChannelReaders::One(_), Some(cursor)) => Cursors::from(cursor),
             _ => Cursors::of(positions().filter_map(|(channel, cursor)| Some((channel, cursor?)))),
-        }
+        };
+        cursors.under(self.filter)
     }
 
     /// The channels.
@@ -217,6 +225,11 @@ impl Subscriber {
         self.channel_readers.iter().all(|reader| reader.is_parked(cx))
     }
 
+    /// Whether the position has moved past entries that a filter hides since this or a delivery was last asked for.
+    pub(crate) fn take_skipped(&mut self) -> bool {
+        std::mem::take(&mut self.has_skipped)
+    }
+
     /// Queues for a turn to hand out what it catches up on.
     pub(crate) fn wait_for_turn(&self, cx: &Context<'_>) -> Arc<Turn> {
         self.guard.shared.turns.join(cx)
@@ -260,6 +273,30 @@ impl Subscriber {
     /// What a channel has to deliver, from the one whose turn it is. A failure that concerns more than its own channel comes
     /// after everything that the others have.
     fn poll_channels(&mut self, cx: &mut Context<'_>) -> Poll<Result<Delivery, SubscribeError>> {
+        let mut examined = 0;
+        loop {
+            let mut skipped = 0;
+            let polled = self.poll_each_channel(&mut skipped, cx);
+            if polled.is_ready() || skipped == 0 {
+                self.has_skipped &= polled.is_pending();
+                return polled;
+            }
+            self.has_skipped = true;
+            examined += skipped;
+            if examined >= MAX_EXAMINED {
+                // Other tasks come first.
+                cx.waker().wake_by_ref();
+                return Poll::Pending;
+            }
+        }
+    }
+
+    /// Adds the number of entries that it looked at and left out to `skipped`: what follows them has not been looked at then.
+    fn poll_each_channel(
+        &mut self,
+        skipped: &mut usize,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<Delivery, SubscribeError>> {
         let (mut failure, kind) = (None, self.kind());
         let delivery = self.visit(|channel_reader, page_slot| {
             Visit::Break(match channel_reader.poll_peek(page_slot, cx) {
@@ -282,6 +319,10 @@ impl Subscriber {
                         return Visit::Continue;
                     }
                 },
+                Peeked::Skipped { entries } => {
+                    *skipped += entries;
+                    return Visit::Continue;
+                }
                 Peeked::NeedsPageSlot => return Visit::NeedsPageSlot,
                 Peeked::Parked | Peeked::ReadPending | Peeked::Corrupt | Peeked::Ended => return Visit::Continue,
             })
@@ -300,6 +341,9 @@ impl Subscriber {
         Some(Delivery::Drained { retry })
     }
 }
+
+/// How many entries one poll looks at, and hides, before other tasks get their turn.
+const MAX_EXAMINED: usize = 10_000;
 
 impl Stream for Subscriber {
     type Item = Result<Delivery, SubscribeError>;

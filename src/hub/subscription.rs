@@ -1,8 +1,12 @@
 //! What a reader asks for.
 
+use std::sync::Arc;
+
+use super::read_options::ReadOptions;
 use crate::{
     channel::{Channel, Channels},
-    cursor::Cursors,
+    cursor::{Cursors, FilterHash},
+    filter::Filter,
     store::{Reason, Start},
 };
 
@@ -22,6 +26,7 @@ use crate::{
 pub struct Subscription {
     pub(super) channels: Channels,
     pub(super) start: SubscriptionStart,
+    pub(super) options: Option<Arc<ReadOptions>>,
 }
 
 /// Where a subscription starts.
@@ -38,7 +43,7 @@ pub(crate) enum SubscriptionStart {
 impl Subscription {
     /// Follows `channels` from their heads.
     pub fn new(channels: impl Into<Channels>) -> Self {
-        Self { channels: channels.into(), start: SubscriptionStart::Start(Start::Latest) }
+        Self { channels: channels.into(), start: SubscriptionStart::Start(Start::Latest), options: None }
     }
 
     /// Starts every channel at `start`.
@@ -53,6 +58,12 @@ impl Subscription {
         self.starting(SubscriptionStart::Resume(cursors.clone()))
     }
 
+    /// Reads only the entries that `filter` keeps.
+    #[must_use]
+    pub fn filter(self, filter: Filter) -> Self {
+        self.with_options(|options| options.filter = Some(filter))
+    }
+
     /// The channels.
     #[must_use]
     pub fn channels(&self) -> &Channels {
@@ -61,6 +72,45 @@ impl Subscription {
 
     pub(crate) fn starting(self, start: SubscriptionStart) -> Self {
         Self { start, ..self }
+    }
+
+    /// Reads these channels instead, from where they start for the others.
+    pub(crate) fn with_channels(self, channels: Channels) -> Self {
+        Self { channels, ..self }
+    }
+
+    /// The position that the client brought.
+    pub(crate) fn resumes_from(&self) -> Option<&Cursors> {
+        match &self.start {
+            SubscriptionStart::Resume(cursors) => Some(cursors),
+            _ => None,
+        }
+    }
+
+    /// The filter that its positions are valid for.
+    pub(crate) fn filter_hash(&self) -> Option<FilterHash> {
+        self.options.as_ref().and_then(|options| options.filter_hash())
+    }
+
+    /// Where one of its channels starts.
+    pub(super) fn channel_start(&self, channel: &Channel) -> ChannelStart {
+        let reset = |reason| (Start::Earliest, Some(reason));
+        match &self.start {
+            SubscriptionStart::Start(start) => (*start, None),
+            SubscriptionStart::Resume(cursors) if cursors.filter() != self.filter_hash() => {
+                reset(Reason::FilterChanged)
+            }
+            SubscriptionStart::Resume(cursors) => match cursors.position(channel) {
+                Some(cursor) => (Start::After(cursor), None),
+                None => reset(Reason::Unknown),
+            },
+            SubscriptionStart::Unknown => reset(Reason::Unknown),
+        }
+    }
+
+    fn with_options(mut self, change: impl FnOnce(&mut ReadOptions)) -> Self {
+        change(Arc::make_mut(self.options.get_or_insert_default()));
+        self
     }
 
     /// Whether the events of one answer are sorted by time.
@@ -76,14 +126,5 @@ impl SubscriptionStart {
     /// Whether the client was here before.
     pub(super) fn is_resume(&self) -> bool {
         matches!(self, Self::Start(Start::After(_)) | Self::Resume(_) | Self::Unknown)
-    }
-
-    pub(super) fn of_channel(&self, channel: &Channel) -> ChannelStart {
-        let unknown = (Start::Earliest, Some(Reason::Unknown));
-        match self {
-            Self::Start(start) => (*start, None),
-            Self::Resume(cursors) => cursors.position(channel).map_or(unknown, |cursor| (Start::After(cursor), None)),
-            Self::Unknown => unknown,
-        }
     }
 }

@@ -19,10 +19,9 @@ use super::{
 };
 use crate::{
     body::{Answer, Body, EndSignals, HandlerFuture},
-    channel::Channels,
     cursor::{Cursor, Cursors},
     edge::{MAX_CHANNELS_IN_HEADERS, ReadTarget, Refusal, Responder, announce_close, finish},
-    encode::{ARRAY, empty_page, page},
+    encode::{ARRAY, array_for, empty_page, page},
     hub::{Hub, Listen, Listened, Listening, ReaderKind, Reset, SubscribeError, encode_joined},
     problem::Problem,
     request::{EVENTS_CLOSED, EVENTS_RESET, Offer, PREFERENCE_APPLIED, PollShape, ReadMethod, ReadRequest},
@@ -34,12 +33,12 @@ impl Responder for LongPollOptions {
     const OFFER: Offer = Offer::LongPoll;
 
     /// Answers with an array of events, or an object that has one.
-    fn answer<S: Store>(&self, hub: &Hub<S>, channels: Channels, request: ReadRequest) -> HandlerFuture {
+    fn answer<S: Store>(&self, hub: &Hub<S>, target: ReadTarget, request: ReadRequest) -> HandlerFuture {
         let ReadRequest { method, version, shape, .. } = request;
-        if shape == PollShape::Array && channels.len() > MAX_CHANNELS_IN_HEADERS {
+        if shape == PollShape::Array && target.channels().len() > MAX_CHANNELS_IN_HEADERS {
             return HandlerFuture::ready(finish(method, too_many_for_headers().into_response()));
         }
-        let target = ReadTarget { channels, begin: request.begin, next_query: request.next_query };
+        let target = target.starting(request.begin, request.next_query);
         if method == ReadMethod::Head {
             let hub = hub.clone();
             return HandlerFuture::new(async move { head_response(&hub, &target, shape).await });
@@ -47,11 +46,10 @@ impl Responder for LongPollOptions {
         let PollLimits { wait, limit, honored_wait, .. } =
             PollLimits::new(request.wait, request.limit, self).with_jitter();
         let response_options = ResponseOptions { shape, on_reset: self.on_reset, version };
-        let listen = Listen::from(target.subscription()).wait(wait).limit(limit);
+        let listen = Listen::from(target.subscription.clone()).wait(wait).limit(limit);
         match hub.listening(&listen, ReaderKind::LongPoll) {
             Ok(listening) => {
-                // The channels that the hub's readers share, so that the request's own can be dropped.
-                let target = ReadTarget { channels: listening.channels().clone(), ..target };
+                let target = target.sharing(listening.channels());
                 HandlerFuture::new(ParkedPoll { listening: Some(listening), target, honored_wait, response_options })
             }
             Err(error) => HandlerFuture::ready(respond(&target, response_options, Err(error), hub.failure_backoff())),
@@ -144,12 +142,13 @@ fn build_response(
 
 fn events_response(target: &ReadTarget, shape: PollShape, listened: &Listened) -> Response<Body> {
     let array = match listened.run() {
+        _ if !target.view.is_plain() => array_for(listened.entries().into_iter(), &target.view).into(),
         Some(events) => events.joined(&ARRAY),
         None => encode_joined(&listened.encoded_entries(), &ARRAY).into(),
     };
     match shape {
         PollShape::Array => ok_response(array, response_head::array(target, listened)),
-        PollShape::Page => ok_response(page(&array, listened), response_head::page(listened.retry)),
+        PollShape::Page => ok_response(page(&array, listened, &target.view), response_head::page(listened.retry)),
     }
 }
 
@@ -187,10 +186,10 @@ fn gone(target: &ReadTarget, resets: &[Reset]) -> Problem {
     };
     let each = |reset: &Reset| {
         json!({
-            "channel": reset.channel.as_str(),
+            "channel": target.view.channel(&reset.channel),
             "reason": reset.reason.as_str(),
-            "earliest": reset.earliest.to_string(),
-            "latest": reset.latest.to_string(),
+            "earliest": target.view.cursor(reset.earliest).to_string(),
+            "latest": target.view.cursor(reset.latest).to_string(),
         })
     };
     let detail = "events after this position may be gone: read what is left from `earliest`, or continue from `latest`";
@@ -207,7 +206,7 @@ fn gone(target: &ReadTarget, resets: &[Reset]) -> Problem {
 
 /// The response to `HEAD`: the heads of the channels.
 async fn head_response<S: Store>(hub: &Hub<S>, target: &ReadTarget, shape: PollShape) -> Response<Body> {
-    let heads = match hub.heads(&target.channels).await {
+    let heads = match hub.heads(target.channels()).await {
         Ok(heads) => heads,
         Err(error) => {
             let problem = Problem::from_store_error(&error).backing_off(hub.failure_backoff());

@@ -18,6 +18,7 @@ use super::{
 use crate::{
     body::Body,
     channel::Channel,
+    encode::View,
     hub::{Hub, RefusedBy},
     problem::Problem,
     store::Store,
@@ -31,11 +32,17 @@ pub(super) struct Publisher<S> {
     pub(super) refuser: Refuser,
 }
 
+/// The channel of a publish, and how the client sees its positions.
+pub(super) struct PublishTarget {
+    pub(super) channel: Channel,
+    pub(super) view: View,
+}
+
 impl<S: Store> Publisher<S> {
     /// The response to a request about which everything but the body is decided.
     pub(super) async fn respond<B>(
         self,
-        decided: Result<(Channel, RequestHead), Problem>,
+        decided: Result<(PublishTarget, RequestHead), Problem>,
         send_mode: SendMode,
         body: B,
     ) -> Response<Body>
@@ -46,7 +53,7 @@ impl<S: Store> Publisher<S> {
         let body = pin!(body);
         let mut body = IncomingBody::new(body);
         let published = match decided {
-            Ok((channel, head)) => self.publish(&channel, head, &mut body).await,
+            Ok((target, head)) => self.publish(&target, head, &mut body).await,
             Err(problem) => Err(problem),
         };
         match published {
@@ -62,7 +69,7 @@ impl<S: Store> Publisher<S> {
 
     async fn publish<B>(
         &self,
-        channel: &Channel,
+        target: &PublishTarget,
         head: RequestHead,
         body: &mut IncomingBody<'_, B>,
     ) -> Result<Response<Body>, Problem>
@@ -77,21 +84,22 @@ impl<S: Store> Publisher<S> {
             (body, _) => body?,
         };
         // Boxed, so that a request takes less memory while its body is still arriving, which is where slow clients wait.
-        Box::pin(self.append(channel, head, body)).await
+        Box::pin(self.append(target, head, body)).await
     }
 
-    async fn append(&self, channel: &Channel, head: RequestHead, body: Bytes) -> Result<Response<Body>, Problem> {
+    async fn append(&self, target: &PublishTarget, head: RequestHead, body: Bytes) -> Result<Response<Body>, Problem> {
+        let PublishTarget { channel, view } = target;
         // Only now that the body is complete: otherwise slow clients could hold all permits.
         let permit = self.in_flight.acquire();
         let _permit = permit.inspect_err(|_| self.hub.count_refusal(RefusedBy::MaxInFlight))?;
         match parse(head, body, &self.limits).await? {
             ParsedBody::Single(append) => {
                 let appended = self.in_flight.append(&self.hub, channel, append).await;
-                Ok(single_response(&appended.map_err(|error| LineNumbers::default().problem(error))?))
+                Ok(single_response(&appended.map_err(|error| LineNumbers::default().problem(error))?, view))
             }
             ParsedBody::Batch(append, line_numbers) => {
                 let appended = self.in_flight.append(&self.hub, channel, append).await;
-                Ok(batch_response(&appended.map_err(|error| line_numbers.problem(error))?))
+                Ok(batch_response(&appended.map_err(|error| line_numbers.problem(error))?, view))
             }
         }
     }

@@ -24,9 +24,9 @@ use super::{
 };
 use crate::{
     body::{Attached, Body, Stream},
-    encode::encoding_for,
-    hub::{Delivery, Encoding, Subscriber},
-    request::Heartbeat,
+    encode::{Ids, View},
+    hub::{Delivery, Subscriber},
+    request::{Format, Heartbeat},
 };
 
 /// A stream of events, as the body of a response; from [`Hub::sse`](crate::Hub::sse).
@@ -35,10 +35,12 @@ use crate::{
 pub struct SseBody {
     subscriber: Subscriber,
     buffer: ChunkBuffer,
-    /// Events of several channels that are being written, each with a token of its own.
+    /// Events that are being written, each with a token of this stream.
     pending: Option<Box<PendingEvents>>,
     timer: HeartbeatTimer,
-    encoding: &'static Encoding,
+    view: View,
+    format: Format,
+    ids: Ids,
     heartbeat: Heartbeat,
     live_mark: LiveMark,
     /// `stream-live` is sent as soon as all history has been.
@@ -64,10 +66,17 @@ enum StreamState {
 }
 
 impl SseBody {
-    pub(crate) fn new(subscriber: Subscriber, options: &SseOptions) -> Self {
+    pub(crate) fn new(subscriber: Subscriber, view: View, options: &SseOptions) -> Self {
+        let as_for_everyone = match options.format {
+            Format::Text => view.has_plain_positions(),
+            Format::Json => view.is_plain(),
+        };
+        let shares_ids = subscriber.channels().len() == 1 && as_for_everyone;
         Self {
-            encoding: encoding_for(options.format, subscriber.channels().len()),
             subscriber,
+            view,
+            format: options.format,
+            ids: if shares_ids { Ids::Shared } else { Ids::OfStream },
             buffer: ChunkBuffer::default(),
             pending: None,
             timer: HeartbeatTimer::new(options.heartbeat_after, options.max_age),

@@ -1,9 +1,9 @@
-//! Events of a stream of several channels that are being written, each followed by the token of all channels.
+//! Events that are being written, each followed by a token of the stream: the positions of all its channels.
 
 use super::chunk_buffer::ChunkBuffer;
 use crate::{
     cursor::Cursors,
-    encode::push_id_and_end,
+    encode::{View, push_id_and_end, push_json_for},
     hub::{Batch, Encoding},
 };
 
@@ -36,6 +36,18 @@ impl PendingEvents {
                 return;
             }
             out.extend_from_slice(&shared);
+            push_id_and_end(&mut out, &self.token);
+        }
+        buffer.put(out);
+    }
+
+    /// As [`write_next`](Self::write_next), with objects as one client sees them.
+    pub(super) fn write_viewed(&mut self, mut out: Vec<u8>, view: &View, buffer: &mut ChunkBuffer) {
+        while let Some(encoded) = self.events.encoded_entries().get(self.written).filter(|_| out.len() <= MAX_COPIED) {
+            let entry = encoded.entry();
+            self.written += 1;
+            self.token.set(&entry.channel, entry.cursor);
+            push_json_for(&mut out, entry, view);
             push_id_and_end(&mut out, &self.token);
         }
         buffer.put(out);

@@ -14,6 +14,7 @@ use crate::{
         lease::Lease,
         membership::Membership,
         page_reads::PageRequest,
+        read_options::ReadOptions,
         shared_page::SharedPage,
         shared_read::{SharedRead, Sharing},
         subscription::ChannelStart,
@@ -29,6 +30,7 @@ pub(in crate::hub) struct ChannelReader {
     pub(super) position: Option<Cursor>,
     pub(super) history_end: HistoryEnd,
     pub(super) state: State,
+    pub(super) options: Option<Arc<ReadOptions>>,
 }
 
 #[derive(Debug)]
@@ -95,6 +97,10 @@ pub(in crate::hub) enum PageSlot {
 #[derive(Debug)]
 pub(in crate::hub) enum Peeked {
     Run(Arc<EntryRun>),
+    /// Nothing yet: these entries were hidden by the filter, and the reader's position is after them.
+    Skipped {
+        entries: usize,
+    },
     Reset(Reset),
     Closed(Closed),
     Failed(ReadError),
@@ -112,8 +118,8 @@ pub(in crate::hub) enum Peeked {
 
 impl ChannelReader {
     /// The only channel of a subscription: its first page decides its start.
-    pub(in crate::hub) fn only(membership: Membership, start: ChannelStart) -> Self {
-        let reader = Self::one_of_several(membership, start);
+    pub(in crate::hub) fn only(membership: Membership, start: ChannelStart, options: Option<Arc<ReadOptions>>) -> Self {
+        let reader = Self::one_of_several(membership, start, options);
         match (&reader.state, start) {
             (_, (Start::Latest, None)) | (State::FromRing { .. }, _) => reader,
             (_, start) => {
@@ -124,12 +130,16 @@ impl ChannelReader {
         }
     }
 
-    pub(in crate::hub) fn one_of_several(membership: Membership, start: ChannelStart) -> Self {
+    pub(in crate::hub) fn one_of_several(
+        membership: Membership,
+        start: ChannelStart,
+        options: Option<Arc<ReadOptions>>,
+    ) -> Self {
         let (position, state) = match start {
             (Start::After(cursor), None) => (Some(cursor), State::FromRing { cursor, verified: None }),
             start => (None, State::FromStore(Box::new(StoreStep::NotStarted(start)))),
         };
-        Self { membership, position, history_end: HistoryEnd::Undecided, state }
+        Self { membership, position, history_end: HistoryEnd::Undecided, state, options }
     }
 
     pub(in crate::hub) fn channel(&self) -> &Channel {

@@ -208,7 +208,8 @@ impl Label for PublishFailure {
 }
 
 impl Label for Reason {
-    const ALL: &'static [Self] = &[Self::Trimmed, Self::Ahead, Self::EpochChanged, Self::Unknown];
+    const ALL: &'static [Self] =
+        &[Self::Trimmed, Self::Ahead, Self::EpochChanged, Self::Unknown, Self::FilterChanged];
 
     fn as_str(self) -> &'static str {
         self.as_str()
@@ -240,6 +241,17 @@ mod tests {
         }
         let names: BTreeSet<_> = L::ALL.iter().map(|label| label.as_str()).collect();
         assert_eq!(names.len(), L::ALL.len());
+    }
+
+    #[test]
+    fn every_reason_is_counted() {
+        for reason in Reason::ALL {
+            // Does not compile when there is another: add it to `Label::ALL`.
+            match reason {
+                Reason::Trimmed | Reason::Ahead | Reason::EpochChanged | Reason::Unknown | Reason::FilterChanged => {}
+            }
+        }
+        assert_eq!(Reason::ALL.len(), 5);
     }
 
     #[test]

@@ -1,0 +1,23 @@
+//! Leaves out the entries that the reader's filter hides.
+
+use std::sync::Arc;
+
+use super::state::{ChannelReader, Peeked};
+use crate::hub::entry_run::EntryRun;
+
+impl ChannelReader {
+    /// What is left of a run that was peeked; one of which nothing is left is skipped.
+    pub(super) fn filter(&mut self, run: Arc<EntryRun>) -> Peeked {
+        let Some(filter) = self.options.as_ref().and_then(|options| options.filter.as_ref()) else {
+            return Peeked::Run(run);
+        };
+        match run.kept_by(filter) {
+            Some(kept) => Peeked::Run(kept),
+            None => {
+                let entries = run.encoded_entries().len();
+                self.advance(&run);
+                Peeked::Skipped { entries }
+            }
+        }
+    }
+}
