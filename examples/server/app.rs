@@ -3,8 +3,10 @@
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use tower_events::{EventService, Hub, PublishService};
+use tower_events::{EventService, Hub, PublishService, SseService};
 use tower_http::cors::CorsLayer;
+
+use super::pages::Pages;
 
 #[derive(Clone)]
 pub(crate) struct App {
@@ -13,6 +15,10 @@ pub(crate) struct App {
     pub(crate) events: EventService,
     /// `/publish`
     pub(crate) publish: PublishService,
+    /// `/status`
+    pub(crate) status: SseService,
+    /// All other paths.
+    pub(crate) pages: Pages,
     /// Around all services, when pages from other origins are allowed.
     pub(crate) cors: Option<CorsLayer>,
     /// How long a client may read nothing before it is disconnected.

@@ -2,14 +2,11 @@
 
 use std::{future::Future, io};
 
-use axum::{Json, Router, extract::State, routing::get, serve::ListenerExt};
+use axum::{Router, serve::ListenerExt};
+use http::{Method, Uri};
 use tokio::net::TcpListener;
-use tower_events::Hub;
 
-use super::{
-    app::{App, health},
-    socket::prepare,
-};
+use super::{app::App, socket::prepare};
 
 /// Serves until `stop`, then until the last response has ended.
 pub(crate) async fn serve(
@@ -20,8 +17,8 @@ pub(crate) async fn serve(
     let mut router = Router::new()
         .route_service("/events", app.events)
         .route_service("/publish", app.publish)
-        .route("/healthz", get(async |State(hub): State<Hub>| Json(health(&hub))))
-        .with_state(app.hub);
+        .route_service("/status", app.status)
+        .fallback(async move |method: Method, uri: Uri| app.pages.respond(&method, uri.path()));
     let stall_timeout = app.stall_timeout;
     if let Some(cors) = app.cors {
         router = router.layer(cors);

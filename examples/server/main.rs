@@ -6,13 +6,20 @@
 //! curl -d '"hello"' -H 'Content-Type: application/json' 'http://127.0.0.1:3000/publish?channel=a'
 //! ```
 //!
+//! For operators: `/` shows what happens, `/metrics` is for Prometheus (`prometheus.yml`, `alerts.yml`, `grafana.json`), `/healthz`
+//! says that it is alive, `/readyz` whether to send it clients.
+//!
 //! Anyone who can reach it may read and write everything: listen on an address that only your own programs can reach.
 
 mod app;
 mod axum;
 mod hyper;
+mod logs;
+mod metrics;
 mod options;
+mod pages;
 mod socket;
+mod status;
 #[path = "../common/stop.rs"]
 mod stop;
 #[path = "../common/store.rs"]
@@ -26,7 +33,7 @@ use tokio::{
     runtime,
 };
 use tower_events::{
-    Channels, EventService, Hub, HubOptions, PublishService,
+    Channels, EventService, Hub, HubOptions, PublishService, SseService,
     request::{EXPOSED_HEADERS, REQUEST_HEADERS},
     sse::SseOptions,
 };
@@ -34,7 +41,9 @@ use tower_http::cors::{Any, CorsLayer};
 
 use self::{
     app::App,
+    metrics::Metrics,
     options::{Frontend, HELP, Options, Origins},
+    pages::Pages,
 };
 
 type BoxError = Box<dyn Error + Send + Sync>;
@@ -48,6 +57,7 @@ fn main() -> ExitCode {
             return ExitCode::from(2);
         }
     };
+    logs::start(options.log_format);
     match run(options) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
@@ -73,12 +83,15 @@ async fn serve(options: Options) -> Result<(), BoxError> {
     let Options { listen, drain, .. } = options;
     let store = store::open(&options.store, options.retention.clone()).await?;
     let hub = Hub::with_options(store, HubOptions::default().ring_bytes(options.ring_bytes));
-    let app = app(&hub, &options);
+    let (status, status_hub) = status::watch(hub.clone());
+    let pages = Pages::new(hub.clone(), Metrics::install(hub.clone())?);
+    let app = app(&hub, &options, status, pages);
 
     let listener = bind(listen).map_err(|error| format!("cannot listen on {listen}: {error}"))?;
     println!("listening on http://{}", listener.local_addr()?);
     let stop = async move {
         stop::drained(hub, drain).await;
+        status_hub.drain(drain);
         tokio::spawn(async {
             tokio::time::sleep(SHUTDOWN_TIMEOUT).await;
             std::process::exit(0); // a client that has not read the end of its response by now never will
@@ -91,7 +104,7 @@ async fn serve(options: Options) -> Result<(), BoxError> {
     Ok(())
 }
 
-fn app(hub: &Hub, options: &Options) -> App {
+fn app(hub: &Hub, options: &Options, status: SseService, pages: Pages) -> App {
     let mut stream = SseOptions::default().heartbeat(options.heartbeat);
     if let Some(age) = options.max_age {
         stream = stream.max_age(age);
@@ -100,6 +113,8 @@ fn app(hub: &Hub, options: &Options) -> App {
         events: EventService::new(hub.clone(), Channels::from_query).sse(stream),
         publish: PublishService::new(hub.clone(), Channels::from_query),
         hub: hub.clone(),
+        status,
+        pages,
         stall_timeout: options.stall_timeout,
         cors: matches!(options.origins, Origins::Any).then(any_origin),
     }

@@ -208,8 +208,7 @@ impl Label for PublishFailure {
 }
 
 impl Label for Reason {
-    const ALL: &'static [Self] =
-        &[Self::Trimmed, Self::Ahead, Self::EpochChanged, Self::Unknown, Self::FilterChanged];
+    const ALL: &'static [Self] = &[Self::Trimmed, Self::Ahead, Self::EpochChanged, Self::Unknown, Self::FilterChanged];
 
     fn as_str(self) -> &'static str {
         self.as_str()
