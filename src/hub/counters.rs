@@ -1,19 +1,18 @@
 //! Counts what happens in a hub, for its statistics. Relaxed atomics that change per batch or per change of state, never per
 //! waker: what every delivery changes lies in a cache line of its thread.
 
+mod deliveries;
+
 use std::{
-    fmt,
-    sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed},
+    sync::atomic::{AtomicU64, Ordering::Relaxed},
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
+use self::deliveries::{Deliveries, Sample, Weight};
 use super::{
     delivery::Batch,
     error::SubscribeError,
-    stats::{
-        AtomicHistogram, Counts, EndReason, LabelledCounters, PublishFailure, ReadPurpose, ReaderKind, RefusedBy,
-        Totals,
-    },
+    stats::{AtomicHistogram, EndReason, LabelledCounters, PublishFailure, ReadPurpose, ReaderKind, RefusedBy, Totals},
 };
 use crate::store::{Appended, Reason, StoreError};
 
@@ -43,14 +42,15 @@ pub(super) struct Counters {
 /// Readers.
 impl Counters {
     pub(super) fn delivered(&self, kind: ReaderKind, events: &Batch) {
-        self.deliveries.add_events(kind, events.len() as u64);
+        self.deliveries.add_events(kind, events.len());
     }
 
     /// As [`Counters::delivered`], to a reader that keeps up.
     pub(super) fn delivered_live(&self, kind: ReaderKind, events: &Batch) {
-        let is_sampled = self.deliveries.add_events(kind, events.len() as u64);
-        // The clock is read for few of them: that takes as long as a delivery.
-        if events.is_first_delivery() || is_sampled {
+        self.deliveries.add_events(kind, events.len());
+        let weight = if events.is_first_delivery() { Weight::First } else { Weight::OneOfMany };
+        // The clock is read for few of them: that takes half as long as a delivery.
+        if self.deliveries.sample(weight) == Sample::Measure {
             let appended = events.entries().next().map_or(0, |entry| entry.appended);
             let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
             self.delivery_lag.record(now.saturating_sub(Duration::from_millis(appended)));
@@ -58,7 +58,7 @@ impl Counters {
     }
 
     pub(super) fn sent(&self, kind: ReaderKind, bytes: usize) {
-        self.deliveries.add_bytes(kind, bytes as u64);
+        self.deliveries.add_bytes(kind, bytes);
     }
 
     pub(super) fn reset(&self, reason: Reason) {
@@ -143,68 +143,3 @@ impl Counters {
         }
     }
 }
-
-/// What every delivery changes.
-#[derive(Default)]
-struct Deliveries([Shard; SHARDS]);
-
-/// The part of some threads, in cache lines of its own: those of other threads do not wait for it.
-#[derive(Default)]
-#[repr(align(128))]
-struct Shard {
-    events: [AtomicU64; KINDS],
-    bytes: [AtomicU64; KINDS],
-}
-
-impl Deliveries {
-    /// Returns whether this passes a multiple of [`SAMPLE_EVERY`].
-    fn add_events(&self, kind: ReaderKind, count: u64) -> bool {
-        let Some(events) = self.shard().and_then(|shard| shard.events.get(kind as usize)) else { return false };
-        let before = events.fetch_add(count, Relaxed);
-        before / SAMPLE_EVERY != before.wrapping_add(count) / SAMPLE_EVERY
-    }
-
-    fn add_bytes(&self, kind: ReaderKind, count: u64) {
-        if let Some(bytes) = self.shard().and_then(|shard| shard.bytes.get(kind as usize)) {
-            bytes.fetch_add(count, Relaxed);
-        }
-    }
-
-    fn events(&self) -> Counts<ReaderKind> {
-        self.sum(|shard| &shard.events)
-    }
-
-    fn bytes(&self) -> Counts<ReaderKind> {
-        self.sum(|shard| &shard.bytes)
-    }
-
-    fn sum(&self, counters: impl Fn(&Shard) -> &[AtomicU64; KINDS]) -> Counts<ReaderKind> {
-        let of =
-            |kind: ReaderKind, shard| counters(shard).get(kind as usize).map_or(0, |counter| counter.load(Relaxed));
-        Counts::from_fn(|kind| self.0.iter().map(|shard| of(kind, shard)).sum())
-    }
-
-    fn shard(&self) -> Option<&Shard> {
-        self.0.get(THREAD.with(|thread| *thread) % SHARDS)
-    }
-}
-
-impl fmt::Debug for Deliveries {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.events().fmt(f)
-    }
-}
-
-thread_local! {
-    /// The number of this thread.
-    static THREAD: usize = NEXT_THREAD.fetch_add(1, Relaxed);
-}
-
-static NEXT_THREAD: AtomicUsize = AtomicUsize::new(0);
-
-const SHARDS: usize = 16;
-
-const KINDS: usize = 3;
-
-/// The lag of one of so many deliveries is measured.
-const SAMPLE_EVERY: u64 = 64;

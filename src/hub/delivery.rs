@@ -70,7 +70,7 @@ impl Batch {
         }
     }
 
-    /// Whether this is the first call for any events of their run.
+    /// Whether nothing of their run was asked this before.
     pub(super) fn is_first_delivery(&self) -> bool {
         self.run.is_first_delivery()
     }

@@ -80,10 +80,14 @@ impl EntryRun {
         self.cache.get_or_init(|| Box::new(make())).downcast_ref()
     }
 
-    /// Whether this is the first call.
+    /// Whether this is the first call, or one of the first at once.
     pub(super) fn is_first_delivery(&self) -> bool {
-        // Looked at first: writing would take the cache line away from all other readers.
-        !self.delivered.load(Relaxed) && !self.delivered.swap(true, Relaxed)
+        // Written once: that takes the cache line away from all other readers.
+        let is_first = !self.delivered.load(Relaxed);
+        if is_first {
+            self.delivered.store(true, Relaxed);
+        }
+        is_first
     }
 
     pub(crate) fn joined(&self, encoding: &'static Encoding) -> Bytes {

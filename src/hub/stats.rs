@@ -97,7 +97,7 @@ pub struct Totals {
     /// Pages that were taken back from readers that left them untouched for
     /// [`HubOptions::stall_timeout`](crate::HubOptions::stall_timeout).
     pub revoked_pages: u64,
-    /// From the store's append stamp to the hand-over to a reader that keeps up: of the first reader of each event or burst, and
-    /// of every 64th delivery. Across machines it contains the difference of their clocks.
+    /// From the store's append stamp to the hand-over to a reader that keeps up, of a sample: about one in 8 of the first
+    /// deliveries of an event or burst, and one in 64 of the others. Across machines it contains the difference of their clocks.
     pub delivery_lag: Histogram,
 }
