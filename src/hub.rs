@@ -33,6 +33,7 @@
 //! # }
 //! ```
 
+mod access;
 mod admission;
 mod advance;
 mod busiest;
@@ -56,6 +57,7 @@ mod lease;
 mod listen;
 mod listening;
 mod membership;
+mod moment;
 mod options;
 mod outage;
 mod page_reads;
@@ -64,23 +66,41 @@ mod read;
 mod read_budgets;
 mod read_options;
 mod recent;
+mod recheck;
+mod revocation_follower;
+mod revocations_channel;
+mod revoke;
 mod ring;
 mod shared;
 mod shared_call;
 mod shared_page;
 mod shared_read;
+mod snapshot_calls;
+mod snapshot_flights;
+mod snapshot_request;
 mod stats;
 mod store_calls;
+mod subjects;
 mod subscriber;
 mod subscription;
 mod sweep;
 mod sync;
+mod terms;
 mod topic;
 mod topics;
 mod turns;
 
+pub(crate) use self::{
+    access::{Access, Asked, Denied},
+    encoding::{Delimiters, Encoding},
+    entry_run::encode_joined,
+    listening::Listening,
+    subscription::SubscriptionStart,
+    terms::{RecheckPlan, Terms},
+    turns::Turn,
+};
 pub use self::{
-    delivery::{Batch, Closed, Delivery, Failed, Reset},
+    delivery::{Batch, Closed, Delivery, Failed, Reset, Snapshot},
     drain::Drained,
     error::SubscribeError,
     handle::Hub,
@@ -91,11 +111,5 @@ pub use self::{
     },
     subscriber::Subscriber,
     subscription::Subscription,
-};
-pub(crate) use self::{
-    encoding::{Delimiters, Encoding},
-    entry_run::encode_joined,
-    listening::Listening,
-    subscription::SubscriptionStart,
-    turns::Turn,
+    terms::Recheck,
 };

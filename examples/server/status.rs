@@ -23,7 +23,7 @@ pub(crate) fn watch(hub: Hub) -> (SseService, Hub) {
 /// How many seconds the page can look back.
 const HISTORY: u64 = 300;
 
-const BUSIEST: usize = 12;
+const BUSIEST: usize = 10;
 
 async fn publish(hub: Hub, own: Hub, channel: Channel) {
     let (began, mut before) = (Instant::now(), hub.stats().totals);

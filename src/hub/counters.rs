@@ -74,7 +74,10 @@ impl Counters {
             SubscribeError::Store(_) => EndReason::StoreFailed,
             SubscribeError::Stalled => EndReason::Stalled,
             SubscribeError::Draining { .. } => EndReason::Drained,
-            SubscribeError::Overloaded { .. } | SubscribeError::TooManyReaders { .. } => EndReason::Overloaded,
+            SubscribeError::Snapshot { .. } => EndReason::SnapshotFailed,
+            SubscribeError::Overloaded { .. }
+            | SubscribeError::TooManyReaders { .. }
+            | SubscribeError::TooManyChannels { .. } => EndReason::Overloaded,
         });
     }
 

@@ -5,8 +5,10 @@ use std::sync::Arc;
 use tokio::runtime::Handle;
 
 use super::{
+    error::{SubscribeError, limit_retry},
     follower,
     shared::Shared,
+    stats::RefusedBy,
     topic::{Occupancy, Topic, WaiterSlot},
 };
 use crate::{channel::Channel, store::StoreError};
@@ -21,9 +23,13 @@ pub(super) struct Membership {
 
 impl Membership {
     /// Joins a channel, which is followed from now on.
-    pub(super) fn join(shared: &Arc<Shared>, channel: &Channel) -> Result<Self, StoreError> {
+    pub(super) fn join(shared: &Arc<Shared>, channel: &Channel) -> Result<Self, SubscribeError> {
         let runtime = Handle::try_current().map_err(|source| StoreError::Unavailable(source.into()))?;
-        let (topic, slot) = shared.join_topic(channel, || follower::start(shared, &runtime));
+        let joined = shared.join_topic(channel, || follower::start(shared, &runtime));
+        let (topic, slot) = joined.ok_or_else(|| {
+            shared.counters.refused(RefusedBy::MaxFollowedChannels);
+            SubscribeError::TooManyChannels { retry: limit_retry() }
+        })?;
         Ok(Self { topic, slot, shared: shared.clone() })
     }
 }

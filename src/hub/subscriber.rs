@@ -18,13 +18,14 @@ use super::{
     error::SubscribeError,
     membership::Membership,
     shared::{ReaderGuard, Shared},
+    snapshot_request::ChannelSnapshots,
     stats::{EndReason, ReaderKind},
     subscription::Subscription,
     turns::Turn,
 };
 use crate::{
     channel::{Channel, Channels},
-    cursor::{Cursors, FilterHash},
+    cursor::Cursors,
     store::{Limit, StoreError},
 };
 
@@ -57,8 +58,6 @@ pub struct Subscriber {
     /// [`Channels::MAX`].
     first: u8,
     ended: bool,
-    /// The filter that its positions are valid for.
-    filter: Option<FilterHash>,
     /// Whether the position has moved past hidden entries since the last delivery.
     has_skipped: bool,
     guard: ReaderGuard,
@@ -71,31 +70,38 @@ impl Subscriber {
         guard: ReaderGuard,
         subscription: &Subscription,
         page_events: usize,
-    ) -> Result<Self, StoreError> {
+    ) -> Result<Self, SubscribeError> {
         let start = |channel| subscription.channel_start(channel);
         let options = || subscription.options.clone();
         if subscription.start.is_resume() {
             shared.counters.resumes.add(guard.kind, 1);
         }
+        let snapshots = subscription.options.as_ref().and_then(|options| ChannelSnapshots::of(options));
+        let with_snapshots = |reader: ChannelReader, channel: &Channel| match &snapshots {
+            Some(snapshots) => reader.with_snapshots(snapshots.clone(), subscription.channel_begin(channel)),
+            None => reader,
+        };
         let (channel_readers, channels) = match subscription.channels.as_slice() {
             [channel] => {
                 let channel_reader = ChannelReader::only(Membership::join(shared, channel)?, start(channel), options());
+                let channel_reader = with_snapshots(channel_reader, channel);
                 // The topic's copy of the name, so that the request's own can be dropped.
                 let channels = channel_reader.channel().into();
                 (ChannelReaders::One(channel_reader), channels)
             }
             several => {
                 let join = |channel| {
-                    Ok(ChannelReader::one_of_several(Membership::join(shared, channel)?, start(channel), options()))
+                    let reader =
+                        ChannelReader::one_of_several(Membership::join(shared, channel)?, start(channel), options());
+                    Ok(with_snapshots(reader, channel))
                 };
-                let channel_readers = several.iter().map(join).collect::<Result<_, StoreError>>()?;
+                let channel_readers = several.iter().map(join).collect::<Result<_, SubscribeError>>()?;
                 (ChannelReaders::Several(channel_readers), subscription.channels.clone())
             }
         };
         let first = u8::try_from(fastrand::usize(..channels.len())).unwrap_or(0);
         let page_events = u32::try_from(page_events).unwrap_or(u32::MAX);
-        let filter = subscription.filter_hash();
-        Ok(Self { channel_readers, channels, page_events, first, ended: false, filter, has_skipped: false, guard })
+        Ok(Self { channel_readers, channels, page_events, first, ended: false, has_skipped: false, guard })
     }
 
     /// The next delivery; `None` when there will be none.
@@ -117,7 +123,7 @@ impl Subscriber {
             (ChannelReaders::One(_), Some(cursor)) => Cursors::from(cursor),
             _ => Cursors::of(positions().filter_map(|(channel, cursor)| Some((channel, cursor?)))),
         };
-        cursors.under(self.filter)
+        cursors.under(self.channel_readers.first().and_then(ChannelReader::filter_hash))
     }
 
     /// The channels.
@@ -198,6 +204,10 @@ impl Subscriber {
     /// Counts bytes that were handed to the HTTP server.
     pub(crate) fn count_sent(&self, bytes: usize) {
         self.counters().sent(self.kind(), bytes);
+    }
+
+    pub(crate) fn is_draining(&self) -> bool {
+        self.guard.shared.is_draining()
     }
 
     pub(super) fn drain_hint(&self) -> Option<Duration> {
@@ -304,6 +314,10 @@ impl Subscriber {
                 Peeked::Reset(reset) => {
                     channel_reader.take_reset();
                     Delivery::Reset(reset)
+                }
+                Peeked::Snapshot(snapshot) => {
+                    channel_reader.take_snapshot();
+                    Delivery::Snapshot(snapshot)
                 }
                 Peeked::Closed(closed) => {
                     channel_reader.take_close();

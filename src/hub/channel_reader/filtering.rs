@@ -3,9 +3,14 @@
 use std::sync::Arc;
 
 use super::state::{ChannelReader, Peeked};
-use crate::hub::entry_run::EntryRun;
+use crate::{cursor::FilterHash, hub::entry_run::EntryRun};
 
 impl ChannelReader {
+    /// The filter that its positions are valid for.
+    pub(in crate::hub) fn filter_hash(&self) -> Option<FilterHash> {
+        self.options.as_ref().and_then(|options| options.filter_hash())
+    }
+
     /// What is left of a run that was peeked; one of which nothing is left is skipped.
     pub(super) fn filter(&mut self, run: Arc<EntryRun>) -> Peeked {
         let Some(filter) = self.options.as_ref().and_then(|options| options.filter.as_ref()) else {

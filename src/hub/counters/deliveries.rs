@@ -141,7 +141,7 @@ impl Drop for Place {
     }
 }
 
-const PARTS: usize = 33;
+const PARTS: usize = 32;
 
 const KINDS: usize = 3;
 

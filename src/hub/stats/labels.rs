@@ -38,6 +38,8 @@ pub enum ReaderKind {
 pub enum RefusedBy {
     /// [`HubOptions::max_readers`](crate::HubOptions::max_readers).
     MaxReaders,
+    /// [`HubOptions::max_followed_channels`](crate::HubOptions::max_followed_channels).
+    MaxFollowedChannels,
     /// The hub is draining.
     Drain,
     /// [`HubOptions::max_waiting_reads`](crate::HubOptions::max_waiting_reads).
@@ -46,6 +48,8 @@ pub enum RefusedBy {
     ReadQueueTimeout,
     /// Too many channels wait for their heads at once.
     WaitingHeads,
+    /// Too many snapshots are asked for at once.
+    WaitingSnapshots,
     /// [`PublishService::max_in_flight`](crate::PublishService::max_in_flight).
     MaxInFlight,
     /// The body, the batch or an event of a publish is too large.
@@ -64,6 +68,10 @@ pub enum EndReason {
     Overloaded,
     /// The store failed.
     StoreFailed,
+    /// There is no snapshot of a channel.
+    SnapshotFailed,
+    /// Its subject has more readers than it may, and this was the oldest.
+    Evicted,
 }
 
 /// What the store is read for.
@@ -133,10 +141,12 @@ impl Label for ReaderKind {
 impl Label for RefusedBy {
     const ALL: &'static [Self] = &[
         Self::MaxReaders,
+        Self::MaxFollowedChannels,
         Self::Drain,
         Self::MaxWaitingReads,
         Self::ReadQueueTimeout,
         Self::WaitingHeads,
+        Self::WaitingSnapshots,
         Self::MaxInFlight,
         Self::PublishSize,
     ];
@@ -144,10 +154,12 @@ impl Label for RefusedBy {
     fn as_str(self) -> &'static str {
         match self {
             Self::MaxReaders => "max-readers",
+            Self::MaxFollowedChannels => "max-followed-channels",
             Self::Drain => "drain",
             Self::MaxWaitingReads => "max-waiting-reads",
             Self::ReadQueueTimeout => "read-queue-timeout",
             Self::WaitingHeads => "waiting-heads",
+            Self::WaitingSnapshots => "waiting-snapshots",
             Self::MaxInFlight => "max-in-flight",
             Self::PublishSize => "publish-size",
         }
@@ -155,7 +167,8 @@ impl Label for RefusedBy {
 }
 
 impl Label for EndReason {
-    const ALL: &'static [Self] = &[Self::Drained, Self::Stalled, Self::Overloaded, Self::StoreFailed];
+    const ALL: &'static [Self] =
+        &[Self::Drained, Self::Stalled, Self::Overloaded, Self::StoreFailed, Self::SnapshotFailed, Self::Evicted];
 
     fn as_str(self) -> &'static str {
         match self {
@@ -163,6 +176,8 @@ impl Label for EndReason {
             Self::Stalled => "stalled",
             Self::Overloaded => "overloaded",
             Self::StoreFailed => "store-failed",
+            Self::SnapshotFailed => "snapshot-failed",
+            Self::Evicted => "evicted",
         }
     }
 }
