@@ -36,10 +36,12 @@
 mod access;
 mod admission;
 mod advance;
+mod busiest;
 mod catch_up;
 mod changes;
 mod channel_reader;
 mod channel_readers;
+mod counters;
 mod delivery;
 mod drain;
 mod encoded_entry;
@@ -107,7 +109,9 @@ pub use self::{
     handle::Hub,
     listen::{Listen, Listened},
     options::HubOptions,
-    stats::Stats,
+    stats::{
+        Bucket, Counts, EndReason, Histogram, Label, PublishFailure, ReadPurpose, ReaderKind, RefusedBy, Stats, Totals,
+    },
     subscriber::Subscriber,
     subscription::Subscription,
     terms::Recheck,

@@ -33,6 +33,7 @@
 //! |---|---|---|
 //! | `axum` | no | the crate's errors and `SseBody` are `IntoResponse`, so that `?` works in a handler of axum 0.8 |
 //! | `file` | no | `FileStore`: one file that several processes share; needs a C compiler |
+//! | `metrics` | no | what a hub counts, for the `metrics` facade and its exporters (Prometheus, StatsD, OpenTelemetry) |
 //! | `nats` | no | `NatsStore`: NATS JetStream; needs Rust 1.89 |
 //! | `nats-nkeys` | no | the same with nkeys and credentials files; needs Rust 1.89 |
 //! | `postgres` | no | `PostgresStore`: PostgreSQL, with an outbox in SQL |
@@ -75,6 +76,9 @@ mod axum;
 pub mod event_service;
 pub mod layer;
 pub mod longpoll;
+#[cfg(feature = "metrics")]
+#[cfg_attr(docsrs, doc(cfg(feature = "metrics")))]
+pub mod metrics;
 pub mod publish;
 pub mod sse;
 

@@ -67,7 +67,7 @@ use crate::{
     edge::{ReadService, read_service},
     encode::View,
     grant::Grant,
-    hub::{Hub, SubscribeError, Subscription},
+    hub::{Hub, ReaderKind, SubscribeError, Subscription},
     request::{Rejection, Resolver, SharedResolver},
     snapshot::Snapshots,
     store::{AnyStore, Start, Store},
@@ -180,6 +180,6 @@ impl<S: Store> Hub<S> {
     /// As [`Hub::sse`].
     pub async fn sse_with(&self, subscription: Subscription, options: &SseOptions) -> Result<SseBody, SubscribeError> {
         let view = View::unnamed(subscription.filter_hash());
-        Ok(SseBody::new(self.subscribe(subscription).await?, view, options))
+        Ok(SseBody::new(self.subscribing(&subscription, ReaderKind::Sse).await?, view, options))
     }
 }

@@ -10,6 +10,7 @@ use super::{
     error::ReadError,
     fold::{Fold, Folding},
     shared::Shared,
+    stats::ReadPurpose,
 };
 use crate::{
     channel::Channel,
@@ -24,8 +25,15 @@ pub(super) async fn read_one(
     limit: Limit,
 ) -> Result<Page, ReadError> {
     let permit = shared.reads.catching_up.acquire().await;
-    let _permit = permit.map_err(|Refused { retry }| ReadError::Overloaded { retry })?;
-    Ok(shared.store_calls.read_page(channel, start, limit).await?)
+    let _permit = permit.map_err(|Refused { by, retry }| {
+        shared.counters.refused(by);
+        ReadError::Overloaded { retry }
+    })?;
+    let page = shared.store_calls.read_page(ReadPurpose::CatchUp, channel, start, limit).await?;
+    if limit != Limit::POSITION {
+        shared.counters.caught_up_by_a_page();
+    }
+    Ok(page)
 }
 
 /// Reads what follows `first` up to its head, and folds it all. Each page is read in its turn, as if a reader had asked for it.

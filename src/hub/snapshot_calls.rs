@@ -22,6 +22,7 @@ use super::{
     shared::Shared,
     shared_call::Completion,
     snapshot_flights::{Flight, FlightKey, Joined, SnapshotFlights},
+    stats::RefusedBy,
 };
 use crate::{
     channel::Channel,
@@ -92,7 +93,10 @@ impl SnapshotCall {
             sleep_until(due).await;
         }
         let permit = flights.admission.acquire().await;
-        let _permit = permit.map_err(|Refused { retry }| ReadError::Overloaded { retry })?;
+        let _permit = permit.map_err(|Refused { retry, .. }| {
+            shared.counters.refused(RefusedBy::WaitingSnapshots);
+            ReadError::Overloaded { retry }
+        })?;
         flights.begin(key, flight);
         // Position first, then state: every event at or below the position is in the state.
         let (request, mut slot) = (request_head(shared, &key.channel), None);

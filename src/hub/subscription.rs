@@ -160,6 +160,13 @@ impl Subscription {
 /// Where one channel starts, and its reset if that is certain already.
 pub(super) type ChannelStart = (Start, Option<Reason>);
 
+impl SubscriptionStart {
+    /// Whether the client was here before.
+    pub(super) fn is_resume(&self) -> bool {
+        matches!(self, Self::Start(Start::After(_)) | Self::Resume(_) | Self::Unknown)
+    }
+}
+
 /// Whether anything says where a channel begins.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum ChannelBegin {

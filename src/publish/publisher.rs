@@ -22,7 +22,7 @@ use crate::{
     body::Body,
     channel::Channel,
     encode::View,
-    hub::{Asked, Denied, Hub, Terms},
+    hub::{Asked, Denied, Hub, RefusedBy, Terms},
     problem::Problem,
     request::Rejection,
     retry::Retry,
@@ -68,7 +68,12 @@ impl<S: Store> Publisher<S> {
         };
         match published {
             Ok(response) => response,
-            Err(problem) => self.refuser.respond(problem, send_mode, &mut body).await,
+            Err(problem) => {
+                if problem.status() == StatusCode::PAYLOAD_TOO_LARGE {
+                    self.hub.count_refusal(RefusedBy::PublishSize);
+                }
+                self.refuser.respond(problem, send_mode, &mut body).await
+            }
         }
     }
 
@@ -125,7 +130,8 @@ impl<S: Store> Publisher<S> {
     async fn append(&self, target: &PublishTarget, head: RequestHead, body: Bytes) -> Result<Response<Body>, Problem> {
         let PublishTarget { channel, view, .. } = target;
         // Only now that the body is complete: otherwise slow clients could hold all permits.
-        let _permit = self.in_flight.acquire()?;
+        let permit = self.in_flight.acquire();
+        let _permit = permit.inspect_err(|_| self.hub.count_refusal(RefusedBy::MaxInFlight))?;
         match parse(head, body, &self.limits).await? {
             ParsedBody::Single(append) => {
                 self.accept_rate(1)?;

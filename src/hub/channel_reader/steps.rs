@@ -45,9 +45,17 @@ impl ChannelReader {
                 Some(Peeked::Parked)
             }
             // Most readers that come back are at the head, which one call tells all of them.
-            TopicLookup::NotInRing { .. } => self.request_head(Some(cursor)),
-            TopicLookup::BeforeRing { .. } if self.has_max_behind() => self.request_head(Some(cursor)),
-            TopicLookup::BeforeRing { .. } => self.need_page(Start::After(cursor), Sharing::Overlapping),
+            TopicLookup::NotInRing { .. } => {
+                self.membership.shared.counters.ring_missed();
+                self.request_head(Some(cursor))
+            }
+            TopicLookup::BeforeRing { .. } => {
+                self.membership.shared.counters.ring_missed();
+                match self.has_max_behind() {
+                    true => self.request_head(Some(cursor)),
+                    false => self.need_page(Start::After(cursor), Sharing::Overlapping),
+                }
+            }
         }
     }
 
