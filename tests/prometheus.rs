@@ -61,7 +61,8 @@ fn names(text: &str) -> BTreeSet<String> {
 
 /// Without Prometheus the test is skipped; in CI that is a failure.
 fn is_installed() -> bool {
-    let found = ["prometheus", "promtool"].iter().all(|program| Command::new(program).arg("--version").output().is_ok());
+    let found =
+        ["prometheus", "promtool"].iter().all(|program| Command::new(program).arg("--version").output().is_ok());
     if !found {
         assert!(std::env::var("CI").as_deref() != Ok("true"), "Prometheus is not installed");
         eprintln!("=== SKIPPED: Prometheus is not installed ===");
