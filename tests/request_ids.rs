@@ -2,20 +2,22 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests")]
 
 use std::{
+    future::poll_fn,
     io::{self, Write},
     sync::{Arc, Mutex},
+    task::Poll,
 };
 
 use axum::Router;
 use http::Request;
 use http_body_util::BodyExt as _;
 use tower::{Layer as _, ServiceExt as _};
-use tower_events::{Channel, Channels, Event, EventService, Hub, MemoryStore, testing::FaultStore};
+use tower_events::{Channel, Channels, Event, EventService, Hub, MemoryStore, Subscription, testing::FaultStore};
 use tower_http::trace::TraceLayer;
 use tracing_subscriber::fmt::MakeWriter;
 
 #[tokio::test]
-async fn what_fails_in_a_request_or_its_stream_is_logged_with_its_id_and_without_its_secrets() {
+async fn a_request_and_its_stream_are_polled_in_the_span_of_the_layer_and_log_no_secrets() {
     let logs = Logs::default();
     let subscriber = tracing_subscriber::fmt().json().with_max_level(tracing::Level::DEBUG).with_writer(logs.clone());
     let _guard = tracing::subscriber::set_default(subscriber.finish());
@@ -28,7 +30,24 @@ async fn what_fails_in_a_request_or_its_stream_is_logged_with_its_id_and_without
         let id = request.headers().get("x-request-id").and_then(|id| id.to_str().ok()).unwrap_or_default();
         tracing::info_span!("request", id)
     };
-    let services = Router::new().route_service("/events", EventService::new(hub.clone(), Channels::from_query));
+    let resolver = |request: &http::request::Parts| {
+        tracing::info!("resolving");
+        Channels::from_query(request)
+    };
+    let stream = {
+        let hub = hub.clone();
+        async move || {
+            let stream = hub.sse(Subscription::new(Channel::new("a").unwrap())).await.unwrap();
+            let signal = poll_fn(|_| {
+                tracing::info!("the stream is polled");
+                Poll::Ready(())
+            });
+            stream.until(signal).into_response()
+        }
+    };
+    let services = Router::new()
+        .route_service("/events", EventService::new(hub.clone(), resolver))
+        .route("/stream", axum::routing::get(stream));
     let service = TraceLayer::new_for_http().make_span_with(span).on_request(()).on_response(()).layer(services);
     for accept in ["application/json", "text/event-stream"] {
         faults.fail_next_heads(20);
@@ -38,11 +57,18 @@ async fn what_fails_in_a_request_or_its_stream_is_logged_with_its_id_and_without
         let response = service.clone().oneshot(request.body(axum::body::Body::empty()).unwrap()).await.unwrap();
         response.into_body().collect().await.unwrap();
     }
+    let request = Request::get("/stream").header("x-request-id", "id-of-a-stream").body(axum::body::Body::empty());
+    service.oneshot(request.unwrap()).await.unwrap().into_body().collect().await.unwrap();
     let text = logs.text();
-    for accept in ["application/json", "text/event-stream"] {
-        let followed =
-            |line: &&str| line.contains("the event store failed") && line.contains(&format!("id-of-{accept}"));
-        assert_eq!(text.lines().filter(followed).count(), 1, "{text}");
+    let lines = [
+        ("resolving", "id-of-application/json"),
+        ("response failed", "id-of-application/json"),
+        ("resolving", "id-of-text/event-stream"),
+        ("the stream is polled", "id-of-a-stream"),
+    ];
+    for (what, id) in lines {
+        let is_followed = |line: &&str| line.contains(what) && line.contains(id);
+        assert_eq!(text.lines().filter(is_followed).count(), 1, "{what} {id}: {text}");
     }
     assert!(!text.contains("secret") && !text.contains(&first), "neither data, tokens nor cursors: {text}");
     // One line says that it began to fail, however many requests meet that.

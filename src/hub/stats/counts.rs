@@ -104,7 +104,7 @@ mod tests {
         counters.subtract(Reason::Unknown, 1);
         let counts: Counts<Reason> = counters.load();
         let all: Vec<_> = counts.iter().map(|(_, count)| count).collect();
-        assert_eq!((all, counts.sum(), counts.of(Reason::Unknown)), (vec![2, 0, 0, 2], 4, 2));
+        assert_eq!((all, counts.sum(), counts.of(Reason::Unknown)), (vec![2, 0, 0, 2, 0], 4, 2));
         assert_eq!(format!("{counts:?}"), "{Trimmed: 2, Unknown: 2}");
     }
 }
