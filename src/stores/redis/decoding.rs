@@ -37,8 +37,8 @@ mod tests {
     fn reply() -> impl Strategy<Value = Vec<u8>> {
         let numbers =
             prop_oneof![Just(u64::MAX), Just(0), any::<u64>()].prop_map(|number| number.to_string().into_bytes());
-        let any = vec(any::<u8>(), 0..60);
-        let part = prop_oneof![numbers, vec(any::<u8>(), 97), vec(any::<u8>(), 40), Just(b"1-0".to_vec()), any];
+        let bytes = vec(any::<u8>(), 0..60);
+        let part = prop_oneof![numbers, vec(any::<u8>(), 97), vec(any::<u8>(), 40), Just(b"1-0".to_vec()), bytes];
         vec(part, 0..14)
             .prop_map(|parts| parts.into_iter().flat_map(|part| [vec![part.len() as u8], part].concat()).collect())
     }
