@@ -8,7 +8,7 @@ mod values;
 mod view;
 
 pub(crate) use self::{
-    object::{ARRAY, array_for},
+    object::{ARRAY, Kind, SNAPSHOT_ARRAY, array_for},
     page::{empty_page, page},
     sse::{
         HEARTBEAT_COMMENT, Ids, encoding_for, push_id_and_end, push_json_for, push_retry_field, push_stream_end,

@@ -11,7 +11,8 @@
 //! header, if one is to blame. A malformed request changes nothing. `type` is `about:blank` where the status says everything,
 //! otherwise `urn:tower-events:` followed by one of `bad-parameter`, `invalid-event`, `too-large`, `key-reused`, `reset`,
 //! `closed`, `conflict`, `full`, `outcome-unknown`, `unavailable`, `newer-format`, `corrupt`, `stalled`, `draining`,
-//! `overloaded`, `too-many-readers`, `too-many-publishes`. Responses to a temporary failure have `Retry-After`; an
+//! `overloaded`, `too-many-readers`, `too-many-channels`, `too-many-publishes`, `body-timeout`, `cross-origin`,
+//! `grant-unconfirmed`, `grant-ended`. Responses to a temporary failure have `Retry-After`; an
 //! `EventSource` gets a `200` with `retry:` instead.
 //!
 //! # Examples
@@ -55,6 +56,7 @@ use crate::{
     hub::Hub,
     longpoll::LongPollOptions,
     request::{IntoParts, Offer, ReadRequest, Rejection, Resolver, SharedResolver, Transport},
+    snapshot::Snapshots,
     sse::SseOptions,
     store::{AnyStore, Start, Store},
 };
@@ -112,6 +114,13 @@ impl<S: Store> EventService<S> {
     #[must_use]
     pub fn start(self, start: Start) -> Self {
         Self(self.0.start(start))
+    }
+
+    /// Asks `snapshots` for the state of a channel for each request that names neither a start nor a position, which then does not
+    /// start as [`start`](Self::start) says, and after every reset, in the place of `refuse_resets`: see [`snapshot`](crate::snapshot). Default: none.
+    #[must_use]
+    pub fn snapshots(self, snapshots: Snapshots) -> Self {
+        Self(self.0.snapshots(snapshots))
     }
 
     /// Sets which of the application's own query parameters the `Link` to the next page repeats, such as those that name its

@@ -23,7 +23,8 @@
 //! # Reading order
 //! 1. The vocabulary: [`channel`], [`event`], [`cursor`], [`error`].
 //! 2. [`store`]: the contract that every store keeps; [`stores`]: those that come with the crate.
-//! 3. [`hub`]: publish, listen, subscribe, drain; [`filter`]: which entries a reader sees; [`grant`]: what a client may read.
+//! 3. [`hub`]: publish, listen, subscribe, drain; [`filter`]: which entries a reader sees; [`grant`]: what a client may read;
+//!    [`snapshot`]: the state of a channel, for readers that come late.
 //! 4. The HTTP edge: [`http_contract`], [`request`], [`body`].
 //! 5. The services: [`event_service`], [`sse`], [`longpoll`], [`publish`]; [`layer`] mounts them in front of another service.
 //!
@@ -54,6 +55,7 @@ pub mod event;
 pub mod filter;
 pub mod grant;
 pub mod hub;
+pub mod snapshot;
 pub mod store;
 pub mod stores;
 
@@ -111,13 +113,14 @@ pub use self::{
     filter::Filter,
     grant::Grant,
     hub::{
-        Batch, Closed, Delivery, Drained, Failed, Hub, HubOptions, Listen, Listened, Reset, Stats, SubscribeError,
-        Subscriber, Subscription, Update, UpdateContent, Updates,
+        Batch, Closed, Delivery, Drained, Failed, Hub, HubOptions, Listen, Listened, Recheck, Reset, Snapshot, Stats,
+        SubscribeError, Subscriber, Subscription, Update, UpdateContent, Updates,
     },
     layer::EventsLayer,
     longpoll::LongPollService,
     publish::PublishService,
     request::{Rejection, Resolver},
+    snapshot::{SnapshotRequest, Snapshots},
     sse::{SseBody, SseService},
     store::{AnyStore, Retention, Store, StoreError},
     stores::memory::MemoryStore,

@@ -57,6 +57,7 @@ use crate::{
     grant::Grant,
     hub::Hub,
     request::{Rejection, Resolver, SharedResolver},
+    snapshot::Snapshots,
     store::{AnyStore, Start, Store},
 };
 
@@ -102,6 +103,13 @@ impl<S: Store> LongPollService<S> {
     #[must_use]
     pub fn start(self, start: Start) -> Self {
         Self(self.0.start(start))
+    }
+
+    /// Asks `snapshots` for the state of a channel for each request that names neither a start nor a position, which then does not
+    /// start as [`start`](Self::start) says, and after every reset, in the place of `refuse_resets`: see [`snapshot`](crate::snapshot). Default: none.
+    #[must_use]
+    pub fn snapshots(self, snapshots: Snapshots) -> Self {
+        Self(self.0.snapshots(snapshots))
     }
 
     /// Sets which of the application's own query parameters the `Link` to the next page repeats, such as those that name its

@@ -47,6 +47,7 @@
 
 mod answer;
 mod body;
+mod catch_up_pace;
 mod chunk_buffer;
 mod heartbeat;
 mod options;
@@ -67,6 +68,7 @@ use crate::{
     grant::Grant,
     hub::{Hub, SubscribeError, Subscription},
     request::{Rejection, Resolver, SharedResolver},
+    snapshot::Snapshots,
     store::{AnyStore, Start, Store},
 };
 
@@ -112,6 +114,13 @@ impl<S: Store> SseService<S> {
     #[must_use]
     pub fn start(self, start: Start) -> Self {
         Self(self.0.start(start))
+    }
+
+    /// Asks `snapshots` for the state of a channel for each request that names neither a start nor a position, which then does not
+    /// start as [`start`](Self::start) says, and after every reset: see [`snapshot`](crate::snapshot). Default: none.
+    #[must_use]
+    pub fn snapshots(self, snapshots: Snapshots) -> Self {
+        Self(self.0.snapshots(snapshots))
     }
 }
 

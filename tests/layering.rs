@@ -16,7 +16,7 @@ const LAYERS: &[&[&str]] = &[
     &["cursor"],
     // The contract; then the stores, and the hub.
     &["store"],
-    &["filter"],
+    &["filter", "snapshot"],
     &["stores", "hub"],
     &["grant"],
     // The HTTP edge.
@@ -30,7 +30,7 @@ const LAYERS: &[&[&str]] = &[
 ];
 
 /// The modules that must not use HTTP types.
-const WITHOUT_HTTP: &[&str] = &["error", "channel", "event", "cursor", "store", "stores", "hub", "testing"];
+const WITHOUT_HTTP: &[&str] = &["error", "channel", "event", "cursor", "store", "snapshot", "stores", "hub", "testing"];
 
 /// Files of those modules that may, because what they read is a body.
 const WITH_BODIES: &[&str] = &["testing/sse_reader"];

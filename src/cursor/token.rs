@@ -41,6 +41,9 @@ enum Positions {
 }
 
 impl Cursors {
+    /// The maximum length of the text form: a filter, and 255 channels of at most 26 bytes, in base64.
+    pub(crate) const MAX_TEXT_LEN: usize = (1 + 4 + Channels::MAX * 26).div_ceil(3) * 4;
+
     /// The token of these positions, which may be none.
     pub fn of<'a>(positions: impl IntoIterator<Item = (&'a Channel, Cursor)>) -> Self {
         Self::unfiltered(Positions::Many(
@@ -115,7 +118,7 @@ impl Cursors {
         if let Some(cursor) = Cursor::parse(bytes) {
             return Ok(cursor.into());
         }
-        if bytes.len() > MAX_TEXT {
+        if bytes.len() > Self::MAX_TEXT_LEN {
             return Err(InvalidCursor(()));
         }
         let bytes = URL_SAFE_NO_PAD.decode(bytes).map_err(|_| InvalidCursor(()))?;
@@ -241,9 +244,6 @@ fn short(channel: &Channel) -> u32 {
 const MANY: u8 = 2;
 const MANY_FILTERED: u8 = 3;
 const ONE_FILTERED: u8 = 4;
-
-/// The maximum length of a token: a filter, and 255 channels of at most 26 bytes, in base64.
-const MAX_TEXT: usize = (1 + 4 + Channels::MAX * 26).div_ceil(3) * 4;
 
 #[cfg(test)]
 mod tests {

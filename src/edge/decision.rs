@@ -32,6 +32,17 @@ pub(crate) struct Refusal {
     pub(crate) cursors: Option<Cursors>,
 }
 
+impl Refusal {
+    /// Refuses a request that was parsed.
+    pub(crate) fn of(read: ReadRequest, problem: Problem) -> Self {
+        let cursors = match read.begin {
+            SubscriptionStart::Resume(cursors) => Some(cursors),
+            _ => None,
+        };
+        Self { transport: read.transport, method: read.method, problem, cursors }
+    }
+}
+
 /// The methods of a reading service.
 pub(super) const ALLOW: &str = "GET, HEAD, OPTIONS";
 
@@ -52,19 +63,23 @@ pub(super) fn decide(
         Ok(transport) => transport,
         Err(not) => return Decision::Refuse(Problem::not_acceptable(not, offered(offer))),
     };
-    let grant = grant().and_then(|grant| bounded(grant, settings.max_channels)).map_err(Problem::from);
+    let grant = grant().and_then(|grant| permitted(grant, settings.max_channels)).map_err(Problem::from);
     let read = ReadRequest::parse(request, method, transport, settings).map_err(Problem::from);
     // The resolver's rejection comes first: an unauthorized client learns nothing from how its request is malformed.
-    let (problem, cursors) = match (grant, read) {
-        (Ok(grant), Ok(read)) => return Decision::Serve(grant, read),
-        (Err(problem), Ok(ReadRequest { begin: SubscriptionStart::Resume(cursors), .. })) => (problem, Some(cursors)),
-        (Err(problem), _) | (Ok(_), Err(problem)) => (problem, None),
-    };
-    Decision::RefuseOn(Refusal { transport, method, problem, cursors })
+    match (grant, read) {
+        (Ok(grant), Ok(read)) => Decision::Serve(grant, read),
+        (Err(problem), Ok(read)) => Decision::RefuseOn(Refusal::of(read, problem)),
+        (Err(problem), Err(_)) | (Ok(_), Err(problem)) => {
+            Decision::RefuseOn(Refusal { transport, method, problem, cursors: None })
+        }
+    }
 }
 
-fn bounded(grant: Grant, max: usize) -> Result<Grant, Rejection> {
-    if grant.channels.len() > max { Err(InvalidChannels::TooMany { max }.into()) } else { Ok(grant) }
+fn permitted(grant: Grant, max: usize) -> Result<Grant, Rejection> {
+    if grant.channels.len() > max {
+        return Err(InvalidChannels::TooMany { max }.into());
+    }
+    grant.without_reserved_channels()
 }
 
 fn offered(offer: Offer) -> &'static str {
@@ -111,6 +126,9 @@ mod tests {
             ("GET", "/", "*/*", 400),
             ("GET", "/?channel=a&channel=b&channel=c", "*/*", 400),
             ("GET", "/?channel=a&limit=0", "*/*", 400),
+            ("GET", "/?channel=a&channel=tower-events:x", "*/*", 403),
+            ("HEAD", "/?channel=tower-events:", "*/*", 403),
+            ("GET", "/?channel=tower-event:x", "*/*", 200),
         ];
         for (method, uri, accept, expected) in table {
             assert_eq!(status(decided(method, uri, accept)), expected, "{method} {uri} {accept}");

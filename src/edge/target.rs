@@ -6,6 +6,7 @@ use crate::{
     encode::View,
     grant::Grant,
     hub::{Subscription, SubscriptionStart},
+    snapshot::Snapshots,
     store::Head,
 };
 
@@ -20,13 +21,15 @@ pub(crate) struct ReadTarget {
 
 impl ReadTarget {
     /// What `grant` allows, from where the service starts.
-    pub(crate) fn new(grant: Grant) -> Self {
+    pub(crate) fn new(grant: Grant, snapshots: Option<&Snapshots>) -> Self {
         let view = View::of(&grant);
-        let subscription = Subscription::new(grant.channels);
-        let subscription = match grant.filter {
-            Some(filter) => subscription.filter(filter),
-            None => subscription,
-        };
+        let mut subscription = Subscription::new(grant.channels);
+        if let Some(filter) = grant.filter {
+            subscription = subscription.filter(filter);
+        }
+        if let Some(snapshots) = snapshots {
+            subscription = subscription.snapshots(snapshots.clone());
+        }
         Self { subscription, view, next_query: Box::default() }
     }
 

@@ -10,7 +10,7 @@ use serde::Serialize;
 
 use super::{
     escape::escape_breaks,
-    object::{object, object_for},
+    object::{Kind, object, object_for, snapshot_object},
     values::{CORRUPT, millis},
     view::View,
 };
@@ -31,18 +31,22 @@ pub(crate) enum Ids {
 }
 
 /// The encoding of events; it leaves out ids that are not shared.
-pub(crate) fn encoding_for(format: Format, ids: Ids) -> &'static Encoding {
-    match (format, ids) {
-        (Format::Text, Ids::Shared) => &TEXT,
-        (Format::Text, Ids::OfStream) => &TEXT_WITHOUT_ID,
-        (Format::Json, Ids::Shared) => &JSON,
-        (Format::Json, Ids::OfStream) => &JSON_WITHOUT_ID,
+pub(crate) fn encoding_for(format: Format, ids: Ids, kind: Kind) -> &'static Encoding {
+    match (format, ids, kind) {
+        (Format::Text, Ids::Shared, _) => &TEXT,
+        (Format::Text, Ids::OfStream, _) => &TEXT_WITHOUT_ID,
+        (Format::Json, Ids::Shared, Kind::Event) => &JSON,
+        (Format::Json, Ids::OfStream, Kind::Event) => &JSON_WITHOUT_ID,
+        (Format::Json, Ids::Shared, Kind::Snapshot) => &SNAPSHOT_JSON,
+        (Format::Json, Ids::OfStream, Kind::Snapshot) => &SNAPSHOT_JSON_WITHOUT_ID,
     }
 }
 
 static TEXT: Encoding = Encoding { delimiters: Delimiters::NONE, encode: text };
 static TEXT_WITHOUT_ID: Encoding = Encoding { delimiters: Delimiters::NONE, encode: text_without_id };
 static JSON: Encoding = Encoding { delimiters: Delimiters::NONE, encode: json };
+static SNAPSHOT_JSON: Encoding = Encoding { delimiters: Delimiters::NONE, encode: snapshot_json };
+static SNAPSHOT_JSON_WITHOUT_ID: Encoding = Encoding { delimiters: Delimiters::NONE, encode: snapshot_json_without_id };
 static JSON_WITHOUT_ID: Encoding = Encoding { delimiters: Delimiters::NONE, encode: json_without_id };
 
 fn text(entry: &Entry, out: &mut Vec<u8>) {
@@ -71,16 +75,27 @@ fn text_without_id(entry: &Entry, out: &mut Vec<u8>) {
 }
 
 fn json_without_id(entry: &Entry, out: &mut Vec<u8>) {
-    out.extend_from_slice(b"data: ");
-    // One line: compact JSON has no line breaks, since those in strings are escaped.
-    object(entry, out);
-    out.push(b'\n');
+    push_object_line(out, |out| object(entry, out));
+}
+
+fn snapshot_json(entry: &Entry, out: &mut Vec<u8>) {
+    snapshot_json_without_id(entry, out);
+    push_cursor_and_end(out, entry.cursor);
+}
+
+fn snapshot_json_without_id(entry: &Entry, out: &mut Vec<u8>) {
+    push_object_line(out, |out| snapshot_object(entry, out));
 }
 
 /// A block with an object as one client sees it, without its id and its end.
-pub(crate) fn push_json_for(out: &mut Vec<u8>, entry: &Entry, view: &View) {
+pub(crate) fn push_json_for(out: &mut Vec<u8>, entry: &Entry, kind: Kind, view: &View) {
+    push_object_line(out, |out| object_for(entry, kind, view, out));
+}
+
+/// One line: compact JSON has no line breaks, since those in strings are escaped.
+fn push_object_line(out: &mut Vec<u8>, push_object: impl FnOnce(&mut Vec<u8>)) {
     out.extend_from_slice(b"data: ");
-    object_for(entry, view, out);
+    push_object(out);
     out.push(b'\n');
 }
 
@@ -114,15 +129,20 @@ pub(crate) fn push_stream_retry(out: &mut Vec<u8>, retry: Duration, at: Option<&
     push_stream_event(out, "stream-retry", &EmptyData {}, at.unwrap_or(&no_position));
 }
 
-/// A channel could not be continued.
+/// A channel could not be continued. If a snapshot follows, no position is named before it: neither in the data nor as an id.
 pub(crate) fn push_stream_reset(out: &mut Vec<u8>, reset: &Reset, at: &Cursors, view: &View) {
+    let position = |cursor| (!reset.snapshot_follows).then(|| view.cursor(cursor).to_string());
     let data = ResetData {
         channel: view.channel(&reset.channel),
         reason: reset.reason.as_str(),
-        earliest: view.cursor(reset.earliest).to_string(),
-        latest: view.cursor(reset.latest).to_string(),
+        earliest: position(reset.earliest),
+        latest: position(reset.latest),
+        snapshot: reset.snapshot_follows,
     };
-    push_stream_event(out, "stream-reset", &data, at);
+    match reset.snapshot_follows {
+        true => push_stream_event(out, "stream-reset", &data, &Cursors::of([])),
+        false => push_stream_event(out, "stream-reset", &data, at),
+    }
 }
 
 /// A channel is closed and read to its end; `left` are those that are not.
@@ -194,8 +214,13 @@ struct EmptyData {}
 struct ResetData<'a> {
     channel: &'a str,
     reason: &'static str,
-    earliest: String,
-    latest: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    earliest: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    latest: Option<String>,
+    /// Whether a snapshot follows.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    snapshot: bool,
 }
 
 #[derive(Serialize)]
@@ -285,7 +310,13 @@ mod tests {
     #[test]
     fn this_crates_own_messages_end_with_their_id() {
         let channel = Channel::new("a\"\u{2028}").unwrap();
-        let reset = Reset { channel: channel.clone(), reason: Reason::EpochChanged, earliest: AT, latest: AT };
+        let reset = Reset {
+            channel: channel.clone(),
+            reason: Reason::EpochChanged,
+            earliest: AT,
+            latest: AT,
+            snapshot_follows: false,
+        };
         let failed = Failed { channel: channel.clone(), error: StoreError::Corrupt("secret".into()).into() };
         let (at, left, view) = (Cursors::from(AT), [Channel::new("c").unwrap()], View::default());
         let mut out = Vec::new();

@@ -2,6 +2,7 @@
 
 mod filtering;
 mod page;
+mod snapshot;
 mod start;
 mod state;
 mod steps;
@@ -33,6 +34,8 @@ impl ChannelReader {
                     }
                     StoreStep::PageRequested { .. } => self.poll_page(cx),
                     StoreStep::PageReady { .. } => self.peek_page(&mut page_slot),
+                    StoreStep::SnapshotRequested { .. } => self.poll_snapshot(cx),
+                    StoreStep::SnapshotReady { .. } => self.peek_snapshot(),
                 },
                 State::Failed(error) => Some(Peeked::Failed(error.clone())),
                 State::Corrupt(_) => Some(Peeked::Corrupt),
@@ -81,7 +84,9 @@ impl ChannelReader {
 
     /// Takes the reset that was peeked.
     pub(super) fn take_reset(&mut self) {
-        let Some(StoreStep::PageReady { lease, reset, .. }) = self.step() else { return };
+        let Some(StoreStep::PageReady { lease, reset, .. }) = self.step() else {
+            return self.take_reset_before_snapshot();
+        };
         // Revoked since it was peeked: the failure that comes instead keeps the position, so that the reset is decided anew.
         let Some(LeasedPage { page, .. }) = lease.page() else { return };
         *reset = None;

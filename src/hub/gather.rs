@@ -5,17 +5,18 @@ use std::{sync::Arc, task::Context};
 use super::{
     channel_reader::{ChannelReader, PageSlot, Peeked},
     channel_readers::Visit,
-    delivery::{Batch, Failed, Reset},
+    delivery::{Batch, Failed, Reset, Snapshot},
     entry_run::EntryRun,
     error::ReadError,
     subscriber::Subscriber,
 };
-use crate::store::Entry;
+use crate::{channel::Channel, store::Entry};
 
 #[derive(Debug)]
 pub(super) struct Gathered {
     pub(super) events: Vec<Batch>,
     pub(super) resets: Vec<Reset>,
+    pub(super) snapshots: Vec<Snapshot>,
     pub(super) failed: Vec<Failed>,
     /// Why a channel cannot be read now.
     pub(super) failure: Option<ReadError>,
@@ -50,6 +51,7 @@ impl Gathered {
         Self {
             events: Vec::new(),
             resets: Vec::new(),
+            snapshots: Vec::new(),
             failed: Vec::new(),
             failure: None,
             live: true,
@@ -60,7 +62,7 @@ impl Gathered {
     }
 
     pub(super) fn has_any(&self) -> bool {
-        !self.events.is_empty() || !self.resets.is_empty()
+        !self.events.is_empty() || !self.resets.is_empty() || !self.snapshots.is_empty()
     }
 
     pub(super) fn is_full(&self) -> bool {
@@ -106,6 +108,15 @@ impl Gathered {
         while !self.is_full() {
             match channel_reader.poll_peek(page_slot, cx) {
                 Peeked::Run(run) => self.take(channel_reader, run),
+                // Snapshots come before events, so one that supersedes events of this answer is for the next answer.
+                Peeked::Reset(Reset { snapshot_follows: true, .. }) if self.has_events_of(channel_reader.channel()) => {
+                    return Remaining::Unknown;
+                }
+                Peeked::Snapshot(snapshot) => {
+                    channel_reader.take_snapshot();
+                    self.bytes_left = self.bytes_left.saturating_sub(snapshot.entry().size());
+                    self.snapshots.push(snapshot);
+                }
                 Peeked::Skipped { entries } => self.examined_left = self.examined_left.saturating_sub(entries),
                 Peeked::Reset(reset) => {
                     channel_reader.take_reset();
@@ -131,6 +142,10 @@ impl Gathered {
             true => self.events = vec![events],
             false => self.events.push(events),
         }
+    }
+
+    fn has_events_of(&self, channel: &Channel) -> bool {
+        self.events.iter().flat_map(Batch::entries).any(|entry| entry.channel == *channel)
     }
 
     /// A channel may be visited several times.

@@ -132,6 +132,7 @@ impl Listening {
         Listened {
             events: gathered.events,
             resets: gathered.resets,
+            snapshots: gathered.snapshots,
             cursors: self.subscriber.cursors(),
             closed: self.subscriber.has_ended(),
             ended: self.subscriber.ended_channels(),

@@ -2,17 +2,17 @@
 //! During an outage every call fails, so its start and end are logged, with a count, and once a minute that it goes on.
 
 use std::{
-    error::Error as _,
+    error::Error,
     sync::{Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
 use tokio::time::Instant;
 
-use crate::store::StoreError;
-
 #[derive(Debug)]
 pub(super) struct Outage {
+    /// What is called.
+    callee: &'static str,
     calls: &'static str,
     failing: Mutex<Option<Failing>>,
 }
@@ -25,13 +25,18 @@ struct Failing {
 }
 
 impl Outage {
-    /// Starts without an outage; `calls` names the kind of call in the log.
+    /// Starts without an outage of the store; `calls` names the kind of call in the log.
     pub(super) fn new(calls: &'static str) -> Self {
-        Self { calls, failing: Mutex::new(None) }
+        Self { callee: "the event store", calls, failing: Mutex::new(None) }
+    }
+
+    /// Starts without an outage of a snapshot provider.
+    pub(super) fn of_snapshots() -> Self {
+        Self { callee: "a snapshot provider", calls: "snapshots", failing: Mutex::new(None) }
     }
 
     /// Records a failed call.
-    pub(super) fn failed(&self, error: &StoreError) {
+    pub(super) fn failed(&self, error: &(dyn Error + 'static)) {
         let now = Instant::now();
         let mut failing = self.failing();
         let is_first = failing.is_none();
@@ -49,7 +54,8 @@ impl Outage {
             seconds = now.duration_since(since).as_secs(),
             %error,
             source = error.source(),
-            "the event store fails; while it does, this is logged once a minute"
+            "{} fails; while it does, this is logged once a minute",
+            self.callee
         );
     }
 
@@ -61,7 +67,8 @@ impl Outage {
                 calls = self.calls,
                 failures,
                 seconds = since.elapsed().as_secs(),
-                "the event store answers again"
+                "{} answers again",
+                self.callee
             );
         }
     }
@@ -91,6 +98,7 @@ const MAX_BACKOFF: Duration = Duration::from_secs(30);
 #[cfg(all(test, not(tower_events_loom)))]
 mod tests {
     use super::*;
+    use crate::store::StoreError;
 
     #[tokio::test(start_paused = true)]
     async fn the_delay_doubles_up_to_its_bound_and_ends_with_the_outage() {

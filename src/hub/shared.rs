@@ -4,7 +4,7 @@ use std::{
     sync::{
         Arc, Mutex, MutexGuard, OnceLock, PoisonError,
         atomic::{
-            AtomicUsize,
+            AtomicU64, AtomicUsize,
             Ordering::{Relaxed, SeqCst},
         },
     },
@@ -21,6 +21,7 @@ use super::{
     read_budgets::ReadBudgets,
     stats::Stats,
     store_calls::StoreCalls,
+    subjects::Subjects,
     topic::{Topic, WaiterSlot},
     topics::Topics,
     turns::Turns,
@@ -32,6 +33,8 @@ use crate::{
 
 #[derive(Debug)]
 pub(super) struct Shared {
+    /// Distinguishes this hub from all others of the process.
+    pub(super) id: u64,
     pub(super) store: AnyStore,
     pub(super) store_calls: StoreCalls,
     pub(super) options: HubOptions,
@@ -48,6 +51,7 @@ pub(super) struct Shared {
     pub(super) recheck: Arc<Notify>,
     /// Whether appends are failing.
     pub(super) append_outage: Outage,
+    pub(super) subjects: Arc<Subjects>,
     /// Set once draining.
     drain_window: OnceLock<Duration>,
 }
@@ -61,7 +65,9 @@ struct Followed {
 
 impl Shared {
     pub(super) fn new(store: AnyStore, options: HubOptions) -> Self {
+        static HUBS: AtomicU64 = AtomicU64::new(0);
         Self {
+            id: HUBS.fetch_add(1, Relaxed),
             store_calls: StoreCalls::new(store.clone(), options.read_timeout),
             store,
             followed: Mutex::default(),
@@ -73,6 +79,7 @@ impl Shared {
             turns: Arc::default(),
             recheck: Arc::default(),
             append_outage: Outage::new("appends"),
+            subjects: Arc::new(Subjects::new(options.subjects)),
             drain_window: OnceLock::new(),
             options,
         }
@@ -106,13 +113,16 @@ impl Shared {
         self.followed().topics.iter().cloned().collect()
     }
 
-    /// Adds a reader to the channel's topic; a follower is started if none runs.
+    /// Adds a reader to the channel's topic; a follower is started if none runs. `None` when too many channels have readers.
     pub(super) fn join_topic(
         &self,
         channel: &Channel,
         start_follower: impl FnOnce() -> FollowerTasks,
-    ) -> (Arc<Topic>, WaiterSlot) {
+    ) -> Option<(Arc<Topic>, WaiterSlot)> {
         let mut followed = self.followed();
+        if !followed.topics.make_room(channel, self.options.max_followed_channels) {
+            return None;
+        }
         if followed.follower.as_ref().is_none_or(FollowerTasks::is_finished) {
             followed.follower = Some(start_follower());
         }
@@ -120,7 +130,7 @@ impl Shared {
         let topic = followed.topics.join(channel, new_topic).clone();
         // Joined under the lock, so that the topic is not mistaken for one without readers.
         let slot = topic.join();
-        (topic, slot)
+        Some((topic, slot))
     }
 
     /// Starts the time for which the channel, whose last reader left, is still followed.
@@ -165,6 +175,10 @@ impl Shared {
     /// While draining: when a reader should come back, drawn anew for each so that they spread over the window.
     pub(super) fn drain_hint(&self) -> Option<Duration> {
         self.drain_window.get().map(|window| drain_hint(*window, self.options.drain_floor, fastrand::f64()))
+    }
+
+    pub(super) fn is_draining(&self) -> bool {
+        self.drain_window.get().is_some()
     }
 
     pub(super) async fn no_readers(&self) {

@@ -17,6 +17,7 @@ use super::{
     error::SubscribeError,
     membership::Membership,
     shared::{ReaderGuard, Shared},
+    snapshot_request::ChannelSnapshots,
     subscription::Subscription,
     turns::Turn,
 };
@@ -67,21 +68,29 @@ impl Subscriber {
         guard: ReaderGuard,
         subscription: &Subscription,
         page_events: usize,
-    ) -> Result<Self, StoreError> {
+    ) -> Result<Self, SubscribeError> {
         let start = |channel| subscription.channel_start(channel);
         let options = || subscription.options.clone();
+        let snapshots = subscription.options.as_ref().and_then(|options| ChannelSnapshots::of(options));
+        let with_snapshots = |reader: ChannelReader, channel: &Channel| match &snapshots {
+            Some(snapshots) => reader.with_snapshots(snapshots.clone(), subscription.channel_begin(channel)),
+            None => reader,
+        };
         let (channel_readers, channels) = match subscription.channels.as_slice() {
             [channel] => {
                 let channel_reader = ChannelReader::only(Membership::join(shared, channel)?, start(channel), options());
+                let channel_reader = with_snapshots(channel_reader, channel);
                 // The topic's copy of the name, so that the request's own can be dropped.
                 let channels = channel_reader.channel().into();
                 (ChannelReaders::One(channel_reader), channels)
             }
             several => {
                 let join = |channel| {
-                    Ok(ChannelReader::one_of_several(Membership::join(shared, channel)?, start(channel), options()))
+                    let reader =
+                        ChannelReader::one_of_several(Membership::join(shared, channel)?, start(channel), options());
+                    Ok(with_snapshots(reader, channel))
                 };
-                let channel_readers = several.iter().map(join).collect::<Result<_, StoreError>>()?;
+                let channel_readers = several.iter().map(join).collect::<Result<_, SubscribeError>>()?;
                 (ChannelReaders::Several(channel_readers), subscription.channels.clone())
             }
         };
@@ -169,6 +178,10 @@ impl Subscriber {
         let page = self.guard.shared.options.page;
         let limit = Limit { events: page.events.min(self.page_events as usize), ..page };
         self.channel_readers.visit(&mut self.first, limit, visit)
+    }
+
+    pub(crate) fn is_draining(&self) -> bool {
+        self.guard.shared.is_draining()
     }
 
     pub(super) fn drain_hint(&self) -> Option<Duration> {
@@ -269,6 +282,10 @@ impl Subscriber {
                 Peeked::Reset(reset) => {
                     channel_reader.take_reset();
                     Delivery::Reset(reset)
+                }
+                Peeked::Snapshot(snapshot) => {
+                    channel_reader.take_snapshot();
+                    Delivery::Snapshot(snapshot)
                 }
                 Peeked::Closed(closed) => {
                     channel_reader.take_close();

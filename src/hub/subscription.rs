@@ -7,6 +7,7 @@ use crate::{
     channel::{Channel, Channels},
     cursor::{Cursors, FilterHash},
     filter::Filter,
+    snapshot::Snapshots,
     store::{Reason, Start},
 };
 
@@ -32,6 +33,8 @@ pub struct Subscription {
 /// Where a subscription starts.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum SubscriptionStart {
+    /// Nothing was said: a snapshot if there is a provider, else the same start in every channel.
+    Fresh(Start),
     /// The same start in every channel.
     Start(Start),
     /// The client was here before.
@@ -43,7 +46,7 @@ pub(crate) enum SubscriptionStart {
 impl Subscription {
     /// Follows `channels` from their heads.
     pub fn new(channels: impl Into<Channels>) -> Self {
-        Self { channels: channels.into(), start: SubscriptionStart::Start(Start::Latest), options: None }
+        Self { channels: channels.into(), start: SubscriptionStart::Fresh(Start::Latest), options: None }
     }
 
     /// Starts every channel at `start`.
@@ -52,10 +55,18 @@ impl Subscription {
         self.starting(SubscriptionStart::Start(start))
     }
 
-    /// Resumes after `cursors`. A channel that they do not name is reset with [`Reason::Unknown`].
+    /// Resumes after `cursors`. A channel that they do not name is reset with [`Reason::Unknown`], unless there is a provider of
+    /// [snapshots](Self::snapshots): then it starts with one.
     #[must_use]
     pub fn resume(self, cursors: &Cursors) -> Self {
         self.starting(SubscriptionStart::Resume(cursors.clone()))
+    }
+
+    /// Asks `snapshots` for the state of each channel whose start was not said, and after every reset: see
+    /// [`snapshot`](crate::snapshot). Default: none.
+    #[must_use]
+    pub fn snapshots(self, snapshots: Snapshots) -> Self {
+        self.with_options(|options| options.snapshots = Some(snapshots))
     }
 
     /// Reads only the entries that `filter` keeps.
@@ -96,7 +107,7 @@ impl Subscription {
     pub(super) fn channel_start(&self, channel: &Channel) -> ChannelStart {
         let reset = |reason| (Start::Earliest, Some(reason));
         match &self.start {
-            SubscriptionStart::Start(start) => (*start, None),
+            SubscriptionStart::Fresh(start) | SubscriptionStart::Start(start) => (*start, None),
             SubscriptionStart::Resume(cursors) if cursors.filter() != self.filter_hash() => {
                 reset(Reason::FilterChanged)
             }
@@ -108,6 +119,18 @@ impl Subscription {
         }
     }
 
+    /// Whether anything says where one of its channels begins.
+    pub(super) fn channel_begin(&self, channel: &Channel) -> ChannelBegin {
+        match &self.start {
+            SubscriptionStart::Fresh(_) => ChannelBegin::Fresh,
+            // A position under another filter is reset.
+            SubscriptionStart::Resume(cursors) if cursors.filter() == self.filter_hash() => {
+                cursors.position(channel).map_or(ChannelBegin::Fresh, |_| ChannelBegin::Explicit)
+            }
+            _ => ChannelBegin::Explicit,
+        }
+    }
+
     fn with_options(mut self, change: impl FnOnce(&mut ReadOptions)) -> Self {
         change(Arc::make_mut(self.options.get_or_insert_default()));
         self
@@ -115,9 +138,16 @@ impl Subscription {
 
     /// Whether the events of one answer are sorted by time.
     pub(super) fn is_by_time(&self) -> bool {
-        matches!(self.start, SubscriptionStart::Start(Start::Time(_)))
+        matches!(self.start, SubscriptionStart::Fresh(Start::Time(_)) | SubscriptionStart::Start(Start::Time(_)))
     }
 }
 
 /// Where one channel starts, and its reset if that is certain already.
 pub(super) type ChannelStart = (Start, Option<Reason>);
+
+/// Whether anything says where a channel begins.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum ChannelBegin {
+    Fresh,
+    Explicit,
+}

@@ -10,7 +10,7 @@ use std::{
 use futures_core::Stream;
 
 use super::{
-    delivery::{Batch, Closed, Delivery, Failed, Reset},
+    delivery::{Batch, Closed, Delivery, Failed, Reset, Snapshot},
     error::SubscribeError,
     subscriber::Subscriber,
 };
@@ -69,8 +69,10 @@ pub struct Update {
 pub enum UpdateContent {
     /// An event.
     Event(Entry),
-    /// A channel could not be continued; what follows starts at its oldest retained event.
+    /// A channel could not be continued; what follows starts at its oldest retained event, or with a snapshot.
     Reset(Reset),
+    /// The state of a channel. Only with a [`snapshot`](crate::snapshot) provider.
+    Snapshot(Snapshot),
     /// A channel is closed and read to its end.
     Closed(Closed),
     /// The stored data of a channel cannot be read. The other channels go on.
@@ -95,6 +97,7 @@ impl Update {
         match &self.content {
             UpdateContent::Event(entry) => &entry.channel,
             UpdateContent::Reset(reset) => &reset.channel,
+            UpdateContent::Snapshot(snapshot) => snapshot.channel(),
             UpdateContent::Closed(closed) => &closed.channel,
             UpdateContent::Failed(failed) => &failed.channel,
         }
@@ -162,6 +165,7 @@ impl Updates {
                     continue;
                 }
                 Some(Ok(Delivery::Reset(reset))) => UpdateContent::Reset(reset),
+                Some(Ok(Delivery::Snapshot(snapshot))) => UpdateContent::Snapshot(snapshot),
                 Some(Ok(Delivery::Closed(closed))) => UpdateContent::Closed(closed),
                 Some(Ok(Delivery::Failed(failed))) => UpdateContent::Failed(failed),
                 Some(Ok(Delivery::Drained { retry })) => {

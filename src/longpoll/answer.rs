@@ -20,11 +20,11 @@ use crate::{
     body::{Answer, Body, EndSignals, HandlerFuture},
     cursor::{Cursor, Cursors},
     edge::{MAX_CHANNELS_IN_HEADERS, ReadTarget, Refusal, Responder, announce_close, finish},
-    encode::{ARRAY, array_for, empty_page, page},
+    encode::{ARRAY, SNAPSHOT_ARRAY, array_for, empty_page, page},
     hub::{Hub, Listen, Listened, Listening, Reset, SubscribeError, encode_joined},
     problem::Problem,
     request::{EVENTS_CLOSED, EVENTS_RESET, Offer, PREFERENCE_APPLIED, PollShape, ReadMethod, ReadRequest},
-    retry::retry_after,
+    retry::{Retry, jittered, retry_after},
     store::Store,
 };
 
@@ -85,6 +85,10 @@ impl Answer for ParkedPoll {
         if end.poll(cx).is_ready() {
             listening.as_mut().end_wait();
         }
+        if end.is_over() {
+            this.listening.set(None);
+            return Poll::Ready(ended_response(this.target, *this.response_options, end.retry()));
+        }
         let listened = ready!(listening.as_mut().poll(|| {}, cx));
         let backoff = listening.failure_backoff();
         // The reader leaves the hub with its response, however long the future is kept.
@@ -123,7 +127,7 @@ fn build_response(
     backoff: Duration,
 ) -> Response<Body> {
     let problem = match (listened, target.cursors()) {
-        (Ok(listened), _) if on_reset == OnReset::Refuse && !listened.resets.is_empty() => {
+        (Ok(listened), _) if on_reset == OnReset::Refuse && listened.resets.iter().any(is_refused) => {
             gone(target, &listened.resets)
         }
         (Ok(listened), _) => return events_response(target, shape, &listened),
@@ -136,11 +140,18 @@ fn build_response(
     finish(ReadMethod::Get, problem.into_response())
 }
 
+/// A reset that a snapshot follows leaves the client no choice to make.
+fn is_refused(reset: &Reset) -> bool {
+    !reset.snapshot_follows
+}
+
 fn events_response(target: &ReadTarget, shape: PollShape, listened: &Listened) -> Response<Body> {
-    let array = match listened.run() {
-        _ if !target.view.is_plain() => array_for(listened.entries().into_iter(), &target.view).into(),
-        Some(events) => events.joined(&ARRAY),
-        None => encode_joined(&listened.encoded_entries(), &ARRAY).into(),
+    let array = match (listened.run(), listened.snapshots.as_slice()) {
+        _ if !target.view.is_plain() => array_for(listened, &target.view).into(),
+        (Some(events), _) => events.joined(&ARRAY),
+        (None, [snapshot]) if listened.events.is_empty() => snapshot.to_batch().joined(&SNAPSHOT_ARRAY),
+        (None, [_, ..]) => array_for(listened, &target.view).into(),
+        (None, []) => encode_joined(&listened.encoded_entries(), &ARRAY).into(),
     };
     match shape {
         PollShape::Array => ok_response(array, response_head::array(target, listened)),
@@ -158,6 +169,23 @@ fn draining_response(target: &ReadTarget, shape: PollShape, cursors: &Cursors, r
         PollShape::Page => ok_response(empty_page(cursors, retry), response_head::page(Some(retry))),
     }
 }
+
+/// The response to a reader whose access has ended, whatever there is by now.
+fn ended_response(target: &ReadTarget, options: ResponseOptions, retry: Option<Duration>) -> Response<Body> {
+    let retry = retry.unwrap_or_else(|| jittered(ENDED_RETRY));
+    match target.cursors() {
+        Some(cursors) => draining_response(target, options.shape, cursors, retry),
+        // Without a position an empty array would mean that nothing was missed.
+        None => {
+            let problem =
+                Problem::new(StatusCode::SERVICE_UNAVAILABLE, "the access of this request has ended; ask again");
+            finish(ReadMethod::Get, problem.kind("grant-ended").temporary(Retry::After(retry)).into_response())
+        }
+    }
+}
+
+/// When the client of a poll comes back that ended with its access.
+const ENDED_RETRY: Duration = Duration::from_secs(1);
 
 fn ok_response(bytes: impl Into<Bytes>, head: HeaderMap) -> Response<Body> {
     let mut response = Response::new(Body::full(bytes));

@@ -145,11 +145,11 @@ mod tests {
 
     fn target(names: &[&str]) -> ReadTarget {
         let channels = Channels::new(names.iter().map(|name| Channel::new(name).unwrap())).unwrap();
-        ReadTarget::new(channels.into())
+        ReadTarget::new(channels.into(), None)
     }
 
     fn reset(name: &str, reason: Reason) -> Reset {
-        Reset { channel: Channel::new(name).unwrap(), reason, earliest: AT, latest: AT }
+        Reset { channel: Channel::new(name).unwrap(), reason, earliest: AT, latest: AT, snapshot_follows: false }
     }
 
     #[test]

@@ -196,6 +196,13 @@ impl fmt::Display for BadParameter {
     }
 }
 
+impl Grant {
+    /// Forbids the channels that are this crate's own.
+    pub(crate) fn without_reserved_channels(self) -> Result<Self, Rejection> {
+        if self.channels.iter().any(Channel::is_reserved) { Err(Rejection::forbidden()) } else { Ok(self) }
+    }
+}
+
 /// The resolver that the clones of a service share.
 #[derive(Clone)]
 pub(crate) struct SharedResolver(Arc<ResolverFn>);
@@ -209,20 +216,21 @@ impl SharedResolver {
         Self(Arc::new(move |request| resolver(request).map(Into::into)))
     }
 
-    /// What a request to read may read.
-    pub(crate) fn grant(&self, request: &Parts) -> Result<Grant, Rejection> {
+    /// What a layer in front decided that a request may read.
+    pub(crate) fn decided(request: &Parts) -> Option<Grant> {
         let extensions = &request.extensions;
-        match (extensions.get::<Grant>(), extensions.get::<Channels>()) {
-            (Some(grant), _) => Ok(grant.clone()),
-            (None, Some(channels)) => Ok(channels.into()),
-            (None, None) => (self.0)(request),
-        }
+        extensions.get::<Grant>().cloned().or_else(|| extensions.get::<Channels>().map(Grant::from))
+    }
+
+    /// What the application says that a request may read.
+    pub(crate) fn ask(&self, request: &Parts) -> Result<Grant, Rejection> {
+        (self.0)(request)
     }
 
     /// The one channel that a publish is for, and the grant that names it. Extensions are ignored, because a layer that grants
     /// read access does not grant write access.
     pub(crate) fn channel(&self, request: &Parts) -> Result<(Channel, Grant), Rejection> {
-        let grant = (self.0)(request)?;
+        let grant = self.ask(request)?.without_reserved_channels()?;
         match grant.channels.as_slice() {
             [channel] => Ok((channel.clone(), grant)),
             _ => Err(BadParameter::new("channel", "must name exactly one channel").into()),
@@ -287,7 +295,10 @@ mod tests {
 
     #[test]
     fn channels_that_a_layer_grants_are_used_for_reading_only() {
-        let read = |resolver: &SharedResolver, request: &Parts| resolver.grant(request).map(|grant| grant.channels);
+        let read = |resolver: &SharedResolver, request: &Parts| {
+            let grant = SharedResolver::decided(request).map_or_else(|| resolver.ask(request), Ok);
+            grant.map(|grant| grant.channels)
+        };
         let one = SharedResolver::new(|_| Err::<Channels, _>(Rejection::forbidden()));
         let mut request = parts("/");
         request.extensions.insert(Channels::from(Channel::new("granted").unwrap()));
@@ -298,6 +309,8 @@ mod tests {
         assert_eq!(names(read(&fixed, &parts("/"))).unwrap(), ["fixed"]);
         let query = SharedResolver::new(Channels::from_query);
         assert!(query.channel(&parts("/?channel=a&channel=b")).is_err());
+        let reserved = query.channel(&parts("/?channel=tower-events:a")).map(|_| ()).map_err(Rejection::into_kind);
+        assert!(matches!(reserved, Err(RejectionKind::Forbidden)));
     }
 
     #[test]

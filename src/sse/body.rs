@@ -86,7 +86,7 @@ impl SseBody {
             retry_ms: u32::try_from(options.retry.as_millis()).unwrap_or(u32::MAX),
             retry_due: true,
             first_ping_due: options.heartbeat_as == Heartbeat::Event,
-            budget: SendBudget::default(),
+            budget: SendBudget::new(options.max_catch_up_rate),
             state: StreamState::Open,
             forwarding: options.forwarding,
             attached: Attached::default(),
@@ -152,6 +152,23 @@ impl SseBody {
         }
     }
 
+    /// Hands out nothing more of what was written, not even the rest of an event: a client discards an incomplete one at the end
+    /// of the stream (WHATWG HTML, section 9.2.6), and resumes after the last complete one.
+    fn cut(&mut self) {
+        if self.state == StreamState::Ended {
+            return;
+        }
+        // The buffer has nothing between two polls, unless it has the rest of what was sent in part.
+        let is_in_event = !self.buffer.is_empty();
+        let is_behind = self.pending.take().is_some();
+        self.buffer = ChunkBuffer::default();
+        match (is_in_event, is_behind) {
+            (true, _) => self.state = StreamState::Ended,
+            (false, true) => self.write_end_without_position(),
+            (false, false) => self.write_end(),
+        }
+    }
+
     /// Writes the first delivery, after the first `stream-ping` if it may come before it.
     fn write_first(&mut self, cx: &mut Context<'_>) {
         let start = self.subscriber.cursors();
@@ -205,13 +222,16 @@ impl http_body::Body for SseBody {
         if this.is_parked(cx) {
             return Poll::Pending;
         }
+        if this.attached.end.is_over() {
+            this.cut();
+        }
         ready!(this.budget.poll_turn(&this.subscriber, cx));
         let chunk = this.poll_chunk(cx);
         match &chunk {
             Poll::Ready(Some(chunk)) => this.budget.spend(chunk.len()),
             // What it waits for is a page that many may wait for; they take turns to send it.
             Poll::Pending if !this.subscriber.is_parked(cx) => this.budget.exhaust(),
-            _ => this.budget = SendBudget::default(),
+            _ => this.budget.reset(),
         }
         if this.is_end_stream() {
             this.attached = Attached::default();

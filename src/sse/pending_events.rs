@@ -3,20 +3,21 @@
 use super::chunk_buffer::ChunkBuffer;
 use crate::{
     cursor::Cursors,
-    encode::{View, push_id_and_end, push_json_for},
+    encode::{Kind, View, push_id_and_end, push_json_for},
     hub::{Batch, Encoding},
 };
 
 pub(super) struct PendingEvents {
     events: Batch,
+    pub(super) kind: Kind,
     written: usize,
     /// The positions of all channels; each event moves that of its channel.
     token: Cursors,
 }
 
 impl PendingEvents {
-    pub(super) fn new(events: Batch, token: Cursors) -> Self {
-        Self { events, written: 0, token }
+    pub(super) fn new(events: Batch, kind: Kind, token: Cursors) -> Self {
+        Self { events, kind, written: 0, token }
     }
 
     pub(super) fn is_written(&self) -> bool {
@@ -47,7 +48,7 @@ impl PendingEvents {
             let entry = encoded.entry();
             self.written += 1;
             self.token.set(&entry.channel, entry.cursor);
-            push_json_for(&mut out, entry, view);
+            push_json_for(&mut out, entry, self.kind, view);
             push_id_and_end(&mut out, &self.token);
         }
         buffer.put(out);

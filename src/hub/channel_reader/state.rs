@@ -7,7 +7,7 @@ use crate::{
     channel::Channel,
     cursor::Cursor,
     hub::{
-        delivery::{Closed, Failed, Reset},
+        delivery::{Closed, Failed, Reset, Snapshot},
         entry_run::EntryRun,
         error::ReadError,
         head_requests::HeadRequest,
@@ -17,6 +17,7 @@ use crate::{
         read_options::ReadOptions,
         shared_page::SharedPage,
         shared_read::{SharedRead, Sharing},
+        snapshot_request::{ChannelSnapshots, SnapshotRequest},
         subscription::ChannelStart,
     },
     store::{Limit, Reason, Start, StoreError},
@@ -30,6 +31,8 @@ pub(in crate::hub) struct ChannelReader {
     pub(super) position: Option<Cursor>,
     pub(super) history_end: HistoryEnd,
     pub(super) state: State,
+    /// Boxed: most readers have none.
+    pub(super) snapshots: Option<Box<ChannelSnapshots>>,
     pub(super) options: Option<Arc<ReadOptions>>,
 }
 
@@ -77,6 +80,17 @@ pub(super) enum StoreStep {
         reset: Option<Reason>,
         run: usize,
     },
+    /// Needs a snapshot. Its reset is handed out with it, so that a client that was told of one is not left waiting for the
+    /// other.
+    SnapshotRequested {
+        request: SnapshotRequest,
+        reset: Option<Box<Reset>>,
+    },
+    /// Both are being handed out, the reset first.
+    SnapshotReady {
+        snapshot: Snapshot,
+        reset: Option<Box<Reset>>,
+    },
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -102,6 +116,7 @@ pub(in crate::hub) enum Peeked {
         entries: usize,
     },
     Reset(Reset),
+    Snapshot(Snapshot),
     Closed(Closed),
     Failed(ReadError),
     /// Nothing; woken when something comes.
@@ -139,7 +154,7 @@ impl ChannelReader {
             (Start::After(cursor), None) => (Some(cursor), State::FromRing { cursor, verified: None }),
             start => (None, State::FromStore(Box::new(StoreStep::NotStarted(start)))),
         };
-        Self { membership, position, history_end: HistoryEnd::Undecided, state, options }
+        Self { membership, position, history_end: HistoryEnd::Undecided, state, options, snapshots: None }
     }
 
     pub(in crate::hub) fn channel(&self) -> &Channel {
@@ -199,7 +214,13 @@ impl ChannelReader {
     }
 
     pub(super) fn reset(&self, page: &SharedPage, reason: Reason) -> Reset {
-        Reset { channel: self.channel().clone(), reason, earliest: page.from, latest: page.head.cursor }
+        Reset {
+            channel: self.channel().clone(),
+            reason,
+            earliest: page.from,
+            latest: page.head.cursor,
+            snapshot_follows: self.snapshots.is_some(),
+        }
     }
 
     pub(super) fn closed(&self, cursor: Cursor) -> Closed {

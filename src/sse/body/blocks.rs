@@ -8,8 +8,8 @@ use super::{SseBody, StreamState};
 use crate::{
     cursor::Cursors,
     encode::{
-        HEARTBEAT_COMMENT, Ids, encoding_for, push_retry_field, push_stream_end, push_stream_error, push_stream_live,
-        push_stream_ping, push_stream_reset, push_stream_retry,
+        HEARTBEAT_COMMENT, Ids, Kind, encoding_for, push_retry_field, push_stream_end, push_stream_error,
+        push_stream_live, push_stream_ping, push_stream_reset, push_stream_retry,
     },
     hub::{Batch, Closed, Delivery, SubscribeError},
     problem::Problem,
@@ -31,7 +31,16 @@ impl SseBody {
 
     pub(super) fn write_end(&mut self) {
         let mut out = Vec::new();
-        self.push_stream_retry(&mut out, jittered(self.retry()));
+        let retry = self.attached.end.retry().unwrap_or_else(|| jittered(self.retry()));
+        self.push_stream_retry(&mut out, retry);
+        self.buffer.put(out);
+    }
+
+    /// The end of a stream whose position has moved past events that were not sent: its client has that of the last one.
+    pub(super) fn write_end_without_position(&mut self) {
+        let mut out = Vec::new();
+        push_stream_retry(&mut out, jittered(self.retry()), None);
+        self.state = StreamState::Ended;
         self.buffer.put(out);
     }
 
@@ -52,7 +61,10 @@ impl SseBody {
     /// Writes `delivery` after `out`.
     pub(super) fn write(&mut self, mut out: Vec<u8>, delivery: Option<Result<Delivery, SubscribeError>>) {
         match delivery {
-            Some(Ok(Delivery::Events(events))) => return self.write_events(out, events),
+            Some(Ok(Delivery::Events(events))) => return self.write_events(out, events, Kind::Event),
+            Some(Ok(Delivery::Snapshot(snapshot))) => {
+                return self.write_events(out, snapshot.to_batch(), Kind::Snapshot);
+            }
             Some(Ok(Delivery::Reset(reset))) => {
                 self.push_due_retry(&mut out);
                 push_stream_reset(&mut out, &reset, &self.subscriber.cursors(), &self.view);
@@ -70,14 +82,14 @@ impl SseBody {
         self.buffer.put(out);
     }
 
-    fn write_events(&mut self, mut out: Vec<u8>, events: Batch) {
+    fn write_events(&mut self, mut out: Vec<u8>, events: Batch, kind: Kind) {
         if self.ids == Ids::OfStream {
             self.buffer.put(out);
-            self.pending = Some(Box::new(PendingEvents::new(events, self.subscriber.cursors())));
+            self.pending = Some(Box::new(PendingEvents::new(events, kind, self.subscriber.cursors())));
             return;
         }
         self.push_due_retry(&mut out);
-        self.buffer.put_shared(out, events.joined(encoding_for(self.format, self.ids)));
+        self.buffer.put_shared(out, events.joined(encoding_for(self.format, self.ids, kind)));
     }
 
     pub(super) fn write_pending(&mut self) {
@@ -86,7 +98,10 @@ impl SseBody {
         if let Some(pending) = &mut self.pending {
             match self.format {
                 Format::Json if !self.view.is_plain() => pending.write_viewed(out, &self.view, &mut self.buffer),
-                format => pending.write_next(out, encoding_for(format, self.ids), &mut self.buffer),
+                format => {
+                    let encoding = encoding_for(format, self.ids, pending.kind);
+                    pending.write_next(out, encoding, &mut self.buffer);
+                }
             }
             if pending.is_written() {
                 self.pending = None;
