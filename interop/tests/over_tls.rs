@@ -22,8 +22,8 @@ struct Tls {
 }
 
 impl Tls {
-    fn start() -> Self {
-        let directory = Directory::new("tls");
+    fn start(name: &str) -> Self {
+        let directory = Directory::new(name);
         let mut command = Command::new(binary("tls"));
         let mut child =
             command.arg("127.0.0.1:0").arg(directory.0.join("ca.pem")).stdout(Stdio::piped()).spawn().unwrap();
@@ -68,7 +68,7 @@ fn until(stream: &mut ChildStdout, wanted: &str) {
 
 #[test]
 fn events_are_published_and_read_over_tls() {
-    let tls = Tls::start();
+    let tls = Tls::start("tls");
     // A client that never begins the handshake delays nobody.
     let silent = TcpStream::connect(format!("127.0.0.1:{}", tls.port)).unwrap();
     for (version, shown) in [("--http2", "2"), ("--http1.1", "1.1")] {
@@ -97,7 +97,7 @@ fn events_are_published_and_read_over_tls() {
 
 #[test]
 fn a_client_that_does_not_know_the_certificate_refuses_it() {
-    let tls = Tls::start();
+    let tls = Tls::start("unknown-tls");
     let url = format!("https://localhost:{}/events?channel=a&wait=0", tls.port);
     let status = Command::new("curl").args(["-s", "--max-time", "20", &url]).status().unwrap();
     assert_eq!(status.code(), Some(60));
