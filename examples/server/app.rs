@@ -1,11 +1,16 @@
 //! The server's services, independent of the HTTP frontend.
 
+use std::sync::Arc;
+
+use bytes::Bytes;
+use http::{Method, Response};
+use http_body_util::Full;
 use serde_json::{Value, json};
 use tokio::runtime::Handle;
 use tower_events::{EventService, Hub, PublishService, SseService};
 use tower_http::cors::CorsLayer;
 
-use super::{connections::ConnectionLimits, pages::Pages};
+use super::connections::ConnectionLimits;
 
 #[derive(Clone)]
 pub(crate) struct App {
@@ -16,8 +21,8 @@ pub(crate) struct App {
     pub(crate) publish: PublishService,
     /// `/status`
     pub(crate) status: SseService,
-    /// All other paths.
-    pub(crate) pages: Pages,
+    /// Answers all other paths.
+    pub(crate) other: Arc<dyn Fn(&Method, &str) -> Response<Full<Bytes>> + Send + Sync>,
     /// Around all services, when pages from other origins are allowed.
     pub(crate) cors: Option<CorsLayer>,
     pub(crate) limits: ConnectionLimits,

@@ -1,7 +1,5 @@
 //! The pages for operators: `/`, `/metrics`, `/healthz`, `/readyz`. Independent of the HTTP frontend.
 
-use std::sync::Arc;
-
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode, header};
 use http_body_util::Full;
@@ -10,15 +8,14 @@ use tower_events::{Hub, store::Health};
 
 use super::{app::health, metrics::Metrics};
 
-#[derive(Clone)]
 pub(crate) struct Pages {
     hub: Hub,
-    metrics: Arc<Metrics>,
+    metrics: Metrics,
 }
 
 impl Pages {
     pub(crate) fn new(hub: Hub, metrics: Metrics) -> Self {
-        Self { hub, metrics: Arc::new(metrics) }
+        Self { hub, metrics }
     }
 
     /// Answers what no other service does.

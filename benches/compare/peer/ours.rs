@@ -12,9 +12,10 @@ pub(super) mod hyper;
 #[path = "../../../examples/server/socket.rs"]
 mod socket;
 
-use std::{future::pending, net::TcpListener};
+use std::{future::pending, net::TcpListener, sync::Arc};
 
-use tower_events::{Channels, EventService, Hub, MemoryStore, PublishService, Retention};
+use http::Response;
+use tower_events::{Channels, EventService, Hub, MemoryStore, PublishService, Retention, SseService};
 
 use self::{app::App, connections::ConnectionLimits};
 use super::tokio::run;
@@ -32,6 +33,8 @@ fn app() -> App {
     App {
         events: EventService::new(hub.clone(), Channels::from_query),
         publish: PublishService::new(hub.clone(), Channels::from_query),
+        status: SseService::new(hub.clone(), Channels::from_query),
+        other: Arc::new(|_, _| Response::default()),
         hub,
         cors: None,
         limits: ConnectionLimits::default(),
