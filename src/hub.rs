@@ -37,6 +37,7 @@ mod access;
 mod admission;
 mod advance;
 mod busiest;
+mod catch_up;
 mod changes;
 mod channel_reader;
 mod channel_readers;
@@ -47,6 +48,7 @@ mod encoded_entry;
 mod encoding;
 mod entry_run;
 mod error;
+mod fold;
 mod follower;
 mod follower_tasks;
 mod gather;
@@ -89,6 +91,7 @@ mod terms;
 mod topic;
 mod topics;
 mod turns;
+mod updates;
 
 pub(crate) use self::{
     access::{Access, Asked, Denied},
@@ -112,4 +115,5 @@ pub use self::{
     subscriber::Subscriber,
     subscription::Subscription,
     terms::Recheck,
+    updates::{Update, UpdateContent, Updates},
 };

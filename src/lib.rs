@@ -24,7 +24,7 @@
 //! 1. The vocabulary: [`channel`], [`event`], [`cursor`], [`error`].
 //! 2. [`store`]: the contract that every store keeps; [`stores`]: those that come with the crate.
 //! 3. [`hub`]: publish, listen, subscribe, drain; [`filter`]: which entries a reader sees; [`grant`]: what a client may read;
-//!    [`snapshot`]: the state of a channel, for readers that come late.
+//!    [`snapshot`]: the state of a channel, for readers that come late; [`compaction`]: fewer events for those that catch up.
 //! 4. The HTTP edge: [`http_contract`], [`request`], [`body`].
 //! 5. The services: [`event_service`], [`sse`], [`longpoll`], [`publish`]; [`layer`] mounts them in front of another service.
 //!
@@ -53,6 +53,7 @@ pub mod cursor;
 pub mod error;
 pub mod event;
 
+pub mod compaction;
 pub mod filter;
 pub mod grant;
 pub mod hub;
@@ -110,6 +111,7 @@ pub use self::stores::redis::RedisStore;
 pub use self::{
     body::Body,
     channel::{Channel, Channels},
+    compaction::Compaction,
     cursor::{Cursor, Cursors},
     error::{InvalidChannel, InvalidChannels, InvalidCursor, InvalidEvent},
     event::{Data, Event, EventKey, EventName},
@@ -118,7 +120,7 @@ pub use self::{
     grant::Grant,
     hub::{
         Batch, Closed, Delivery, Drained, Failed, Hub, HubOptions, Listen, Listened, Recheck, Reset, Snapshot, Stats,
-        SubscribeError, Subscriber, Subscription,
+        SubscribeError, Subscriber, Subscription, Update, UpdateContent, Updates,
     },
     layer::EventsLayer,
     longpoll::LongPollService,

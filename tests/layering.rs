@@ -16,7 +16,7 @@ const LAYERS: &[&[&str]] = &[
     &["cursor"],
     // The contract; then the stores, and the hub.
     &["store"],
-    &["filter", "snapshot"],
+    &["compaction", "filter", "snapshot"],
     &["stores", "hub"],
     &["grant"],
     // The HTTP edge.

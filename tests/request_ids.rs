@@ -74,7 +74,11 @@ async fn a_request_and_its_stream_are_polled_in_the_span_of_the_layer_and_log_no
     }
     assert!(!text.contains("secret") && !text.contains(&first), "neither data, tokens nor cursors: {text}");
     // One line says that it began to fail, however many requests meet that.
-    assert_eq!(text.lines().filter(|line| line.contains("further failures are counted")).count(), 1, "{text}");
+    assert_eq!(
+        text.lines().filter(|line| line.contains("while it does, this is logged once a minute")).count(),
+        1,
+        "{text}"
+    );
 }
 
 #[derive(Clone, Default)]

@@ -73,6 +73,8 @@ impl Counters {
         self.ended(match error {
             SubscribeError::Store(_) => EndReason::StoreFailed,
             SubscribeError::Stalled => EndReason::Stalled,
+            // The application ended it, and not the hub.
+            SubscribeError::Ended => return,
             SubscribeError::Draining { .. } => EndReason::Drained,
             SubscribeError::Snapshot { .. } => EndReason::SnapshotFailed,
             SubscribeError::Overloaded { .. }

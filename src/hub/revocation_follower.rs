@@ -115,9 +115,7 @@ fn take(hub: &Shared, page: &Page, read: &mut ReadFromStart) {
         read.oldest.get_or_insert(entry.appended);
         read.entries += 1;
         read.bytes += u64::try_from(entry.size()).unwrap_or(u64::MAX);
-        if let Some(subject) = entry.data.as_text() {
-            hub.subjects.revoked(subject, entry.appended, kept_for);
-        }
+        hub.subjects.revoked(entry, kept_for);
     }
 }
 

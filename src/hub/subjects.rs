@@ -23,12 +23,12 @@ use tokio::{
 
 pub(super) use self::known::{ReadFromStart, Verdict};
 use self::{
-    known::{Circumstances, KnownRevocations, millis},
+    known::{Added, Circumstances, KnownRevocations, millis},
     publish_rate::PublishRates,
     reader::{End, ReaderSlot},
 };
 use super::{counters::Counters, options::SubjectOptions, stats::EndReason, sync::lock, terms::Terms};
-use crate::store::Retention;
+use crate::store::{Entry, Retention};
 
 #[derive(Debug)]
 pub(super) struct Subjects {
@@ -213,10 +213,13 @@ impl Subjects {
     }
 
     /// Takes a revocation that the store has, and ends the subject's readers: whoever was admitted before learns of it here.
-    pub(super) fn revoked(&self, subject: &str, at: u64, kept_for: Duration) {
-        let subject: Arc<str> = subject.into();
-        lock(&self.revocations).add(&subject, at, self.circumstances(kept_for));
-        self.end(&SubjectKey::Named(subject));
+    pub(super) fn revoked(&self, entry: &Entry, kept_for: Duration) {
+        let Some(subject) = entry.data.as_text().map(Arc::from) else { return };
+        let circumstances = self.circumstances(kept_for);
+        let added = lock(&self.revocations).add(&subject, entry.cursor, entry.appended, circumstances);
+        if added == Added::New {
+            self.end(&SubjectKey::Named(subject));
+        }
     }
 
     pub(super) fn read_all(&self, read: ReadFromStart, retention: &Retention) {

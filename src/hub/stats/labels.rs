@@ -223,7 +223,8 @@ impl Label for PublishFailure {
 }
 
 impl Label for Reason {
-    const ALL: &'static [Self] = &[Self::Trimmed, Self::Ahead, Self::EpochChanged, Self::Unknown, Self::FilterChanged];
+    const ALL: &'static [Self] =
+        &[Self::Trimmed, Self::Ahead, Self::EpochChanged, Self::Unknown, Self::Behind, Self::FilterChanged];
 
     fn as_str(self) -> &'static str {
         self.as_str()
@@ -262,10 +263,15 @@ mod tests {
         for reason in Reason::ALL {
             // Does not compile when there is another: add it to `Label::ALL`.
             match reason {
-                Reason::Trimmed | Reason::Ahead | Reason::EpochChanged | Reason::Unknown | Reason::FilterChanged => {}
+                Reason::Trimmed
+                | Reason::Ahead
+                | Reason::EpochChanged
+                | Reason::Unknown
+                | Reason::FilterChanged
+                | Reason::Behind => {}
             }
         }
-        assert_eq!(Reason::ALL.len(), 5);
+        assert_eq!(Reason::ALL.len(), 6);
     }
 
     #[test]
