@@ -5,8 +5,6 @@ use std::sync::Arc;
 use bytes::Bytes;
 use http::{Method, Response};
 use http_body_util::Full;
-use serde_json::{Value, json};
-use tokio::runtime::Handle;
 use tower_events::{EventService, Hub, PublishService, SseService};
 use tower_http::cors::CorsLayer;
 
@@ -26,18 +24,4 @@ pub(crate) struct App {
     /// Around all services, when pages from other origins are allowed.
     pub(crate) cors: Option<CorsLayer>,
     pub(crate) limits: ConnectionLimits,
-}
-
-/// `/healthz`: healthy as long as the server responds; also reports the store's health and the number of readers. An
-/// unavailable store is no reason to take a node out: its readers wait and catch up, and the other nodes lack it too.
-pub(crate) fn health(hub: &Hub) -> Value {
-    let stats = hub.stats();
-    let tasks = Handle::current().metrics().num_alive_tasks();
-    json!({
-        "status": "ok",
-        "store": stats.store.as_str(),
-        "readers": stats.readers,
-        "channels": stats.followed_channels,
-        "tasks": tasks,
-    })
 }
