@@ -20,8 +20,11 @@ pub(crate) struct App {
     /// `/status`
     pub(crate) status: SseService,
     /// Answers all other paths.
-    pub(crate) other: Arc<dyn Fn(&Method, &str) -> Response<Full<Bytes>> + Send + Sync>,
+    pub(crate) other: Arc<Respond>,
     /// Around all services, when pages from other origins are allowed.
     pub(crate) cors: Option<CorsLayer>,
     pub(crate) limits: ConnectionLimits,
 }
+
+/// Answers a method and a path.
+pub(crate) type Respond = dyn Fn(&Method, &str) -> Response<Full<Bytes>> + Send + Sync;

@@ -43,7 +43,6 @@ async fn publish(hub: Hub, own: Hub, channel: Channel) {
 
 /// What the page shows. Totals are sent as they are, and the page takes their differences: it may have missed some.
 fn status(stats: &Stats, before: &Totals, uptime: Duration, busiest: &[(Channel, usize)]) -> Value {
-    let channels: Vec<_> = busiest.iter().map(|(channel, readers)| json!([channel.as_str(), readers])).collect();
     let Stats {
         readers_by_kind,
         followed_channels,
@@ -58,6 +57,7 @@ fn status(stats: &Stats, before: &Totals, uptime: Duration, busiest: &[(Channel,
     let at = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_millis() as u64;
     let lag = totals.delivery_lag.since(&before.delivery_lag);
     let reads = totals.catch_up_reads.since(&before.catch_up_reads);
+    let channels: Value = busiest.iter().map(|(channel, readers)| json!([channel.as_str(), readers])).collect();
     json!({
         "at": at,
         "uptime": uptime.as_secs(),
