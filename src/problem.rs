@@ -71,7 +71,6 @@ impl Problem {
         self
     }
 
-    #[cfg(test)]
     pub(crate) fn status(&self) -> StatusCode {
         self.0.status
     }
@@ -220,6 +219,7 @@ impl From<SubscribeError> for Problem {
             SubscribeError::Snapshot { retry, .. } => {
                 unavailable("no-snapshot").temporary(Retry::Soon { backoff: retry })
             }
+            SubscribeError::Ended => unavailable("ended").temporary(Retry::SOON),
             SubscribeError::Overloaded { retry } => unavailable("overloaded").temporary(Retry::After(retry)),
             SubscribeError::TooManyReaders { retry } => unavailable("too-many-readers").temporary(Retry::After(retry)),
             SubscribeError::TooManyChannels { retry } => {

@@ -2,8 +2,17 @@
 
 use std::{fmt, sync::Arc, time::Duration};
 
-use super::{drain::Drained, options::HubOptions, shared::Shared, stats::Stats};
-use crate::store::{AnyStore, Store};
+use super::{
+    busiest::busiest,
+    drain::Drained,
+    options::HubOptions,
+    shared::Shared,
+    stats::{RefusedBy, Stats},
+};
+use crate::{
+    channel::Channel,
+    store::{AnyStore, Store},
+};
 
 /// Handle of one process on one store: publish, listen, subscribe, drain. Clones are cheap and share everything.
 ///
@@ -44,10 +53,24 @@ impl<S: Store> Hub<S> {
         &self.store
     }
 
-    /// What the hub holds now.
+    /// What the hub holds now, and what has happened in it.
     #[must_use]
     pub fn stats(&self) -> Stats {
         self.shared.stats()
+    }
+
+    /// The followed channels with the most readers, at most `count`, and their readers; the most first. Takes time in proportion to
+    /// the number of followed channels: some milliseconds for 100 000.
+    #[must_use]
+    pub fn busiest_channels(&self, count: usize) -> Vec<(Channel, usize)> {
+        busiest(&self.shared.all_topics(), count)
+    }
+
+    /// Whether [`Hub::drain`] was called: what a readiness check asks. From then on clients are told to go elsewhere, while the
+    /// server still answers those that a load balancer sends.
+    #[must_use]
+    pub fn is_draining(&self) -> bool {
+        self.shared.is_draining()
     }
 
     /// How long a client that is turned away because of a failing store should stay away: 1 s at first, doubling up to 30 s
@@ -67,6 +90,11 @@ impl<S: Store> Hub<S> {
 }
 
 impl<S> Hub<S> {
+    /// Counts a request that was refused.
+    pub(crate) fn count_refusal(&self, by: RefusedBy) {
+        self.shared.counters.refused(by);
+    }
+
     /// The same hub as [`Hub<AnyStore>`](Hub), for code that does not know the store's type. It shares everything with this
     /// one: channels that are followed, readers, bounds, the drain.
     ///
