@@ -31,6 +31,7 @@ mod store;
 use std::{error::Error, io, net::SocketAddr, num::NonZeroUsize, process::ExitCode, sync::Arc, time::Duration};
 
 use http::Method;
+use mimalloc::MiMalloc;
 use tokio::{
     net::{TcpListener, TcpSocket},
     runtime,
@@ -50,6 +51,10 @@ use self::{
     options::{Frontend, HELP, Options, Origins},
     pages::Pages,
 };
+
+/// glibc's allocator keeps most of the memory of clients that have gone: docs/operations.md has figures.
+#[global_allocator]
+static ALLOCATOR: MiMalloc = MiMalloc;
 
 type BoxError = Box<dyn Error + Send + Sync>;
 
