@@ -56,6 +56,7 @@ mod listening;
 mod membership;
 mod options;
 mod outage;
+mod owned_prefixes;
 mod page_reads;
 mod publish;
 mod read;

@@ -23,7 +23,7 @@
 //! # Reading order
 //! 1. The vocabulary: [`channel`], [`event`], [`cursor`], [`error`].
 //! 2. [`store`]: the contract that every store keeps; [`stores`]: those that come with the crate.
-//! 3. [`hub`]: publish, listen, subscribe, drain.
+//! 3. [`hub`]: publish, listen, subscribe, drain. [`runs`]: work that produces the events of a channel and always ends.
 //! 4. The HTTP edge: [`http_contract`], [`request`], [`body`].
 //! 5. The services: [`event_service`], [`sse`], [`longpoll`], [`publish`]; [`layer`] mounts them in front of another service.
 //!
@@ -52,6 +52,7 @@ pub mod error;
 pub mod event;
 
 pub mod hub;
+pub mod runs;
 pub mod store;
 pub mod stores;
 
@@ -114,6 +115,7 @@ pub use self::{
     longpoll::LongPollService,
     publish::PublishService,
     request::{Rejection, Resolver},
+    runs::{Run, RunOutcome, RunOver, RunState, Runs, RunsOptions, StartError},
     sse::{SseBody, SseService},
     store::{AnyStore, Retention, Store, StoreError},
     stores::memory::MemoryStore,

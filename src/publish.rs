@@ -26,6 +26,9 @@
 //! (`Connection: close`), perhaps before the client has read the response. Over HTTP/2 nothing needs to be read: a refusal
 //! ends only its own stream.
 //!
+//! Nobody publishes to the channels of [runs](crate::runs) but the run itself: where the hub has [`Runs`](crate::Runs), a
+//! request for a channel with their prefix gets a 403.
+//!
 //! # Examples
 //! The default:
 //! ```
@@ -67,7 +70,7 @@ use std::{
     time::Duration,
 };
 
-use http::{Method, Request, Response, request::Parts};
+use http::{Method, Request, Response, StatusCode, request::Parts};
 use tower_service::Service;
 
 use self::{
@@ -188,6 +191,10 @@ impl<S: Store> PublishService<S> {
         }
         // Authorization first: an unauthorized client learns nothing from how its request is malformed.
         let channel = self.resolver.channel(request)?;
+        if self.publisher.hub.owns(&channel) {
+            let detail = "the events of this channel come from a run; nobody else publishes to it";
+            return Err(Problem::new(StatusCode::FORBIDDEN, detail).kind("run").parameter("channel"));
+        }
         Ok((channel, RequestHead::parse(request)?))
     }
 }

@@ -17,6 +17,8 @@ const LAYERS: &[&[&str]] = &[
     // The contract; then the stores, and the hub.
     &["store"],
     &["stores", "hub"],
+    // What is built on the hub without HTTP.
+    &["runs"],
     // The HTTP edge.
     &["body", "request", "retry"],
     &["problem", "encode"],
@@ -28,7 +30,7 @@ const LAYERS: &[&[&str]] = &[
 ];
 
 /// The modules that must not use HTTP types.
-const WITHOUT_HTTP: &[&str] = &["error", "channel", "event", "cursor", "store", "stores", "hub", "testing"];
+const WITHOUT_HTTP: &[&str] = &["error", "channel", "event", "cursor", "store", "stores", "hub", "runs", "testing"];
 
 /// Files of those modules that may, because what they read is a body.
 const WITH_BODIES: &[&str] = &["testing/sse_reader"];

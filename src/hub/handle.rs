@@ -3,7 +3,10 @@
 use std::{fmt, sync::Arc, time::Duration};
 
 use super::{drain::Drained, options::HubOptions, shared::Shared, stats::Stats};
-use crate::store::{AnyStore, Store};
+use crate::{
+    channel::Channel,
+    store::{AnyStore, Store},
+};
 
 /// Handle of one process on one store: publish, listen, subscribe, drain. Clones are cheap and share everything.
 ///
@@ -67,6 +70,16 @@ impl<S: Store> Hub<S> {
 }
 
 impl<S> Hub<S> {
+    /// From here on only this process's producers publish to channels whose names begin with `prefix`.
+    pub(crate) fn own(&self, prefix: &str) {
+        self.shared.owned.add(prefix);
+    }
+
+    /// Whether nobody but a producer in this process may publish to the channel.
+    pub(crate) fn owns(&self, channel: &Channel) -> bool {
+        self.shared.owned.contain(channel)
+    }
+
     /// The same hub as [`Hub<AnyStore>`](Hub), for code that does not know the store's type. It shares everything with this
     /// one: channels that are followed, readers, bounds, the drain.
     ///

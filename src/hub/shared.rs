@@ -18,6 +18,7 @@ use super::{
     head_requests::HeadRequests,
     options::HubOptions,
     outage::Outage,
+    owned_prefixes::OwnedPrefixes,
     read_budgets::ReadBudgets,
     stats::Stats,
     store_calls::StoreCalls,
@@ -48,6 +49,8 @@ pub(super) struct Shared {
     pub(super) recheck: Arc<Notify>,
     /// Whether appends are failing.
     pub(super) append_outage: Outage,
+    /// The names of channels whose events come from one producer each.
+    pub(super) owned: OwnedPrefixes,
     /// Set once draining.
     drain_window: OnceLock<Duration>,
 }
@@ -73,6 +76,7 @@ impl Shared {
             turns: Arc::default(),
             recheck: Arc::default(),
             append_outage: Outage::new("appends"),
+            owned: OwnedPrefixes::default(),
             drain_window: OnceLock::new(),
             options,
         }
