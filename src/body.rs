@@ -34,7 +34,6 @@ use std::{
 use bytes::Bytes;
 use http_body::{Frame, SizeHint};
 
-use self::attached::Guards;
 pub use self::future::{HandlerFuture, ResponseFuture};
 pub(crate) use self::{
     attached::{Attached, EndSignals},
@@ -52,7 +51,7 @@ pub struct Body(Repr);
 enum Repr {
     #[default]
     Empty,
-    Full(Bytes, Guards),
+    Full(Bytes, Attached),
     // Boxed, because a body is moved through many layers and most bodies are not streams.
     Stream(Pin<Box<dyn Stream>>),
 }
@@ -65,7 +64,7 @@ pub(crate) trait Stream: http_body::Body<Data = Bytes, Error = Infallible> + Sen
 
 impl Body {
     pub(crate) fn full(bytes: impl Into<Bytes>) -> Self {
-        Self(Repr::Full(bytes.into(), Guards::default()))
+        Self(Repr::Full(bytes.into(), Attached::default()))
     }
 
     pub(crate) fn stream(stream: impl Stream + 'static) -> Self {
@@ -76,7 +75,7 @@ impl Body {
     fn attach(&mut self, attached: Attached) {
         match &mut self.0 {
             Repr::Empty => {}
-            Repr::Full(_, guards) => *guards = attached.guards,
+            Repr::Full(_, known) => *known = attached,
             Repr::Stream(stream) => stream.as_mut().attach(attached),
         }
     }
@@ -90,8 +89,9 @@ impl http_body::Body for Body {
         let repr = &mut self.get_mut().0;
         match repr {
             Repr::Empty => Poll::Ready(None),
-            Repr::Full(bytes, _) => {
-                let bytes = std::mem::take(bytes);
+            Repr::Full(bytes, attached) => {
+                // With fewer bytes than it promised the response fails: better than to be read by who may no longer.
+                let bytes = if attached.end.is_over() { Bytes::new() } else { std::mem::take(bytes) };
                 *repr = Repr::Empty;
                 Poll::Ready((!bytes.is_empty()).then(|| Ok(Frame::data(bytes))))
             }

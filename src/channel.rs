@@ -8,6 +8,10 @@ use crate::error::{InvalidChannel, InvalidChannels};
 ///
 /// A line break or NUL can therefore never reach a header, a stream or a store key through a name. Cloning is cheap.
 ///
+/// Names that begin with `tower-events:` are reserved: the services answer every request for such a channel with 403, whatever
+/// their resolver says. A [`Hub`](crate::Hub) in the process is not restricted, but what an application publishes there is
+/// ignored or harms this crate's own features.
+///
 /// ```
 /// use tower_events::Channel;
 ///
@@ -46,7 +50,15 @@ impl Channel {
     pub fn as_str(&self) -> &str {
         &self.0
     }
+
+    /// Whether it is one of this crate's own channels, which no request may read or publish to.
+    pub(crate) fn is_reserved(&self) -> bool {
+        self.0.starts_with(RESERVED_PREFIX)
+    }
 }
+
+/// What the names of this crate's own channels begin with.
+pub(crate) const RESERVED_PREFIX: &str = "tower-events:";
 
 impl fmt::Debug for Channel {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -1,5 +1,6 @@
 //! The positions of readers: in one channel, and the token that holds the positions in several. Pure.
 
+mod filter_hash;
 mod token;
 
 use std::{fmt, str::FromStr};
@@ -7,6 +8,7 @@ use std::{fmt, str::FromStr};
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use bytes::BufMut as _;
 
+pub(crate) use self::filter_hash::FilterHash;
 pub use self::token::Cursors;
 use crate::{channel::Channel, error::InvalidCursor};
 

@@ -11,7 +11,8 @@
 //! header, if one is to blame. A malformed request changes nothing. `type` is `about:blank` where the status says everything,
 //! otherwise `urn:tower-events:` followed by one of `bad-parameter`, `invalid-event`, `too-large`, `key-reused`, `reset`,
 //! `closed`, `conflict`, `full`, `outcome-unknown`, `unavailable`, `newer-format`, `corrupt`, `stalled`, `draining`,
-//! `overloaded`, `too-many-readers`, `too-many-publishes`. Responses to a temporary failure have `Retry-After`; an
+//! `overloaded`, `too-many-readers`, `too-many-channels`, `too-many-publishes`, `body-timeout`, `cross-origin`,
+//! `grant-unconfirmed`, `grant-ended`. Responses to a temporary failure have `Retry-After`; an
 //! `EventSource` gets a `200` with `retry:` instead.
 //!
 //! # Examples
@@ -38,7 +39,7 @@
 //! }
 //!
 //! let hub = Hub::new(MemoryStore::default());
-//! let events = EventService::new(hub, |_| Err(Rejection::not_found())) // only the handler decides
+//! let events = EventService::without_resolver(hub) // only the handler decides
 //!     .long_poll(LongPollOptions::default().limit(20));
 //! # drop(room(events, Request::new(())));
 //! ```
@@ -50,10 +51,12 @@ use http::{Response, request::Parts};
 use crate::{
     body::{Body, HandlerFuture},
     channel::Channels,
-    edge::{ReadService, Refusal, Responder, read_service},
+    edge::{ReadService, ReadTarget, Refusal, Responder, read_service},
+    grant::Grant,
     hub::Hub,
     longpoll::LongPollOptions,
     request::{IntoParts, Offer, ReadRequest, Rejection, Resolver, SharedResolver, Transport},
+    snapshot::Snapshots,
     sse::SseOptions,
     store::{AnyStore, Start, Store},
 };
@@ -62,9 +65,12 @@ use crate::{
 pub struct EventService<S = AnyStore>(ReadService<S, BothTransports>);
 
 impl<S: Store> EventService<S> {
-    /// Serves the channels that `resolver` names for each request, with default settings. An asynchronous check belongs in a
+    /// Serves what `resolver` says that each request may read, with default settings. An asynchronous check belongs in a
     /// handler instead: see [`Resolver`].
-    pub fn new(hub: Hub<S>, resolver: impl Fn(&Parts) -> Result<Channels, Rejection> + Send + Sync + 'static) -> Self {
+    pub fn new<G: Into<Grant>>(
+        hub: Hub<S>,
+        resolver: impl Fn(&Parts) -> Result<G, Rejection> + Send + Sync + 'static,
+    ) -> Self {
         Self(ReadService::new(hub, SharedResolver::new(resolver), BothTransports::default()))
     }
 
@@ -73,6 +79,11 @@ impl<S: Store> EventService<S> {
     pub fn fixed(hub: Hub<S>, channels: impl Into<Channels>) -> Self {
         let channels = channels.into();
         Self::new(hub, move |_| Ok(channels.clone()))
+    }
+
+    /// Serves only requests that a handler passes to [`respond`](Self::respond); any other gets a 404.
+    pub fn without_resolver(hub: Hub<S>) -> Self {
+        Self::new(hub, |_| Err::<Channels, _>(Rejection::not_found()))
     }
 
     /// As [`new`](Self::new), for a type that resolves requests.
@@ -105,6 +116,13 @@ impl<S: Store> EventService<S> {
         Self(self.0.start(start))
     }
 
+    /// Asks `snapshots` for the state of a channel for each request that names neither a start nor a position, which then does not
+    /// start as [`start`](Self::start) says, and after every reset, in the place of `refuse_resets`: see [`snapshot`](crate::snapshot). Default: none.
+    #[must_use]
+    pub fn snapshots(self, snapshots: Snapshots) -> Self {
+        Self(self.0.snapshots(snapshots))
+    }
+
     /// Sets which of the application's own query parameters the `Link` to the next page repeats, such as those that name its
     /// channels. Default: none, only this crate's parameters. Never name one that is a secret: links are logged and shared.
     #[must_use]
@@ -112,13 +130,13 @@ impl<S: Store> EventService<S> {
         Self(self.0.keep_parameters(names))
     }
 
-    /// Serves a request inside a handler that has decided which channels it may read: the resolver is not called. The future
+    /// Serves a request inside a handler that has decided what it may read, channels or a [`Grant`]: the resolver is not called. The future
     /// can [hold a guard](HandlerFuture::holding) for as long as the request is served, and [end early](HandlerFuture::until).
     ///
     /// # Cancel safety
     /// Dropping the future is what happens when the client disconnects: it frees everything that the request held.
-    pub fn respond(&self, request: impl IntoParts, channels: impl Into<Channels>) -> HandlerFuture {
-        self.0.respond(&request.into_parts(), channels.into())
+    pub fn respond(&self, request: impl IntoParts, grant: impl Into<Grant>) -> HandlerFuture {
+        self.0.respond(&request.into_parts(), grant.into())
     }
 
     /// Refuses a request inside a handler, in the way of its transport: a temporary rejection ([`Rejection::too_many`]) is a
@@ -162,10 +180,10 @@ struct BothTransports {
 impl Responder for BothTransports {
     const OFFER: Offer = Offer::LongPollThenSse;
 
-    fn answer<S: Store>(&self, hub: &Hub<S>, channels: Channels, request: ReadRequest) -> HandlerFuture {
+    fn answer<S: Store>(&self, hub: &Hub<S>, target: ReadTarget, request: ReadRequest) -> HandlerFuture {
         match request.transport {
-            Transport::LongPoll => self.long_poll.answer(hub, channels, request),
-            Transport::Sse => self.sse.answer(hub, channels, request),
+            Transport::LongPoll => self.long_poll.answer(hub, target, request),
+            Transport::Sse => self.sse.answer(hub, target, request),
         }
     }
 

@@ -33,6 +33,7 @@
 //! # }
 //! ```
 
+mod access;
 mod admission;
 mod advance;
 mod changes;
@@ -54,6 +55,7 @@ mod lease;
 mod listen;
 mod listening;
 mod membership;
+mod moment;
 mod options;
 mod outage;
 mod owned_prefixes;
@@ -61,24 +63,43 @@ mod page_reads;
 mod publish;
 mod read;
 mod read_budgets;
+mod read_options;
 mod recent;
+mod recheck;
+mod revocation_follower;
+mod revocations_channel;
+mod revoke;
 mod ring;
 mod shared;
 mod shared_call;
 mod shared_page;
 mod shared_read;
+mod snapshot_calls;
+mod snapshot_flights;
+mod snapshot_request;
 mod stats;
 mod store_calls;
+mod subjects;
 mod subscriber;
 mod subscription;
 mod sweep;
 mod sync;
+mod terms;
 mod topic;
 mod topics;
 mod turns;
 
+pub(crate) use self::{
+    access::{Access, Asked, Denied},
+    encoding::{Delimiters, Encoding},
+    entry_run::encode_joined,
+    listening::Listening,
+    subscription::SubscriptionStart,
+    terms::{RecheckPlan, Terms},
+    turns::Turn,
+};
 pub use self::{
-    delivery::{Batch, Closed, Delivery, Failed, Reset},
+    delivery::{Batch, Closed, Delivery, Failed, Reset, Snapshot},
     drain::Drained,
     error::SubscribeError,
     handle::Hub,
@@ -87,11 +108,5 @@ pub use self::{
     stats::Stats,
     subscriber::Subscriber,
     subscription::Subscription,
-};
-pub(crate) use self::{
-    encoding::{Delimiters, Encoding},
-    entry_run::encode_joined,
-    listening::Listening,
-    subscription::SubscriptionStart,
-    turns::Turn,
+    terms::Recheck,
 };

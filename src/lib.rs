@@ -23,7 +23,9 @@
 //! # Reading order
 //! 1. The vocabulary: [`channel`], [`event`], [`cursor`], [`error`].
 //! 2. [`store`]: the contract that every store keeps; [`stores`]: those that come with the crate.
-//! 3. [`hub`]: publish, listen, subscribe, drain. [`runs`]: work that produces the events of a channel and always ends.
+//! 3. [`hub`]: publish, listen, subscribe, drain; [`filter`]: which entries a reader sees; [`grant`]: what a client may read;
+//!    [`snapshot`]: the state of a channel, for readers that come late; [`runs`]: work that produces the
+//!    events of a channel and always ends.
 //! 4. The HTTP edge: [`http_contract`], [`request`], [`body`].
 //! 5. The services: [`event_service`], [`sse`], [`longpoll`], [`publish`]; [`layer`] mounts them in front of another service.
 //!
@@ -51,8 +53,11 @@ pub mod cursor;
 pub mod error;
 pub mod event;
 
+pub mod filter;
+pub mod grant;
 pub mod hub;
 pub mod runs;
+pub mod snapshot;
 pub mod store;
 pub mod stores;
 
@@ -107,15 +112,18 @@ pub use self::{
     error::{InvalidChannel, InvalidChannels, InvalidCursor, InvalidEvent},
     event::{Data, Event, EventKey, EventName},
     event_service::EventService,
+    filter::Filter,
+    grant::Grant,
     hub::{
-        Batch, Closed, Delivery, Drained, Failed, Hub, HubOptions, Listen, Listened, Reset, Stats, SubscribeError,
-        Subscriber, Subscription,
+        Batch, Closed, Delivery, Drained, Failed, Hub, HubOptions, Listen, Listened, Recheck, Reset, Snapshot, Stats,
+        SubscribeError, Subscriber, Subscription,
     },
     layer::EventsLayer,
     longpoll::LongPollService,
     publish::PublishService,
     request::{Rejection, Resolver},
     runs::{Run, RunOutcome, RunOver, RunState, Runs, RunsOptions, StartError},
+    snapshot::{SnapshotRequest, Snapshots},
     sse::{SseBody, SseService},
     store::{AnyStore, Retention, Store, StoreError},
     stores::memory::MemoryStore,

@@ -54,8 +54,10 @@ pub use self::options::LongPollOptions;
 use crate::{
     channel::Channels,
     edge::{ReadService, read_service},
+    grant::Grant,
     hub::Hub,
     request::{Rejection, Resolver, SharedResolver},
+    snapshot::Snapshots,
     store::{AnyStore, Start, Store},
 };
 
@@ -63,9 +65,12 @@ use crate::{
 pub struct LongPollService<S = AnyStore>(ReadService<S, LongPollOptions>);
 
 impl<S: Store> LongPollService<S> {
-    /// Serves the channels that `resolver` names for each request, with default settings. An asynchronous check belongs in a
+    /// Serves what `resolver` says that each request may read, with default settings. An asynchronous check belongs in a
     /// handler instead: see [`Resolver`].
-    pub fn new(hub: Hub<S>, resolver: impl Fn(&Parts) -> Result<Channels, Rejection> + Send + Sync + 'static) -> Self {
+    pub fn new<G: Into<Grant>>(
+        hub: Hub<S>,
+        resolver: impl Fn(&Parts) -> Result<G, Rejection> + Send + Sync + 'static,
+    ) -> Self {
         Self(ReadService::new(hub, SharedResolver::new(resolver), LongPollOptions::default()))
     }
 
@@ -98,6 +103,13 @@ impl<S: Store> LongPollService<S> {
     #[must_use]
     pub fn start(self, start: Start) -> Self {
         Self(self.0.start(start))
+    }
+
+    /// Asks `snapshots` for the state of a channel for each request that names neither a start nor a position, which then does not
+    /// start as [`start`](Self::start) says, and after every reset, in the place of `refuse_resets`: see [`snapshot`](crate::snapshot). Default: none.
+    #[must_use]
+    pub fn snapshots(self, snapshots: Snapshots) -> Self {
+        Self(self.0.snapshots(snapshots))
     }
 
     /// Sets which of the application's own query parameters the `Link` to the next page repeats, such as those that name its

@@ -9,7 +9,7 @@ use serde_json::{Map, Value};
 use crate::{
     body::Body,
     error::{InvalidChannel, InvalidChannels, InvalidEvent},
-    hub::SubscribeError,
+    hub::{Denied, SubscribeError},
     request::{BadParameter, EVENTS_CLOSED, NotOffered, Rejection, RejectionKind},
     retry::Retry,
     runs::StartError,
@@ -67,7 +67,7 @@ impl Problem {
     /// Makes clients stay away for about `backoff` where no other delay is known.
     pub(crate) fn backing_off(mut self, backoff: Duration) -> Self {
         if let Some(Retry::Soon { backoff: known }) = &mut self.0.retry {
-            *known = backoff;
+            *known = backoff.max(*known);
         }
         self
     }
@@ -218,8 +218,14 @@ impl From<SubscribeError> for Problem {
             SubscribeError::Store(error) => Self::from_store_error(&error),
             SubscribeError::Draining { retry } => unavailable("draining").temporary(Retry::After(retry)),
             SubscribeError::Stalled => unavailable("stalled").temporary(Retry::SOON),
+            SubscribeError::Snapshot { retry, .. } => {
+                unavailable("no-snapshot").temporary(Retry::Soon { backoff: retry })
+            }
             SubscribeError::Overloaded { retry } => unavailable("overloaded").temporary(Retry::After(retry)),
             SubscribeError::TooManyReaders { retry } => unavailable("too-many-readers").temporary(Retry::After(retry)),
+            SubscribeError::TooManyChannels { retry } => {
+                unavailable("too-many-channels").temporary(Retry::After(retry))
+            }
         }
     }
 }
@@ -239,6 +245,19 @@ impl From<StartError> for Problem {
             StatusCode::SERVICE_UNAVAILABLE => problem.temporary(Retry::SOON),
             _ => problem,
         }
+    }
+}
+
+impl From<Denied> for Problem {
+    fn from(denied: Denied) -> Self {
+        let retry = match denied {
+            Denied::Ended => return Rejection::unauthorized("Bearer").into(),
+            Denied::Undecided { retry } => Retry::AtLeast(retry),
+            Denied::NotFollowing => Retry::SOON,
+        };
+        Self::new(StatusCode::SERVICE_UNAVAILABLE, "it is not known yet whether this access was revoked; retry later")
+            .kind("grant-unconfirmed")
+            .temporary(retry)
     }
 }
 

@@ -5,8 +5,8 @@
 //! response is sent once the events are as durable as the store makes them.
 //!
 //! Everything is in UTF-8. A byte order mark before JSON is ignored; a text is exactly what was sent, including such a mark.
-//! What readers could not handle is refused with 422: JSON with more than 128 levels, and data larger than
-//! [`PublishService::max_event`].
+//! What readers could not handle is refused with 422: JSON that is nested deeper than [`PublishService::max_depth`], and data
+//! larger than [`PublishService::max_event`].
 //!
 //! The response to one event is `{"id":"…"}`, to a batch `{"ids":["…"]}` in the order of its lines; `Last-Event-ID` is the
 //! position of the last event.
@@ -29,6 +29,14 @@
 //! Nobody publishes to the channels of [runs](crate::runs) but the run itself: where the hub has [`Runs`](crate::Runs), a
 //! request for a channel with their prefix gets a 403.
 //!
+//! # Pages of other origins
+//! A page of another origin can make a browser send a `text/plain` publish with the user's cookies, without asking by a CORS
+//! preflight first. So a request that such a page caused gets a 403, as with Go's `CrossOriginProtection` and tower-http's
+//! `csrf`: one whose `Sec-Fetch-Site` is neither `same-origin` nor `none`, or, when a browser does not send that, whose
+//! `Origin` does not match `Host`. Requests with neither header are not from browsers and pass. Behind a proxy, let it keep
+//! `Host`. [`PublishService::trusted_origins`] lets pages of other origins publish (a CORS layer, which lets them read the
+//! response, does not); [`PublishService::without_origin_check`] is for services where no cookie grants anything.
+//!
 //! # Examples
 //! The default:
 //! ```
@@ -49,16 +57,22 @@
 //!     let user = request.extensions.get::<User>().ok_or(Rejection::unauthorized("Bearer"))?;
 //!     Channels::from_query(request)?.all_allowed(|channel| channel.as_str() == user.name)
 //! }
-//! let service = PublishService::new(Hub::new(MemoryStore::default()), may_write).max_body(64 << 10).max_events(100);
+//! let service = PublishService::new(Hub::new(MemoryStore::default()), may_write)
+//!     .trusted_origins(["https://app.example.org"])
+//!     .max_body(64 << 10)
+//!     .max_events(100);
 //! # drop(service);
 //! ```
 
+mod body_memory;
 mod event;
 mod in_flight;
 mod incoming_body;
 mod line_numbers;
+mod origin;
 mod parse;
 mod publisher;
+mod rate_limit;
 mod refuse;
 mod request_head;
 mod response;
@@ -66,6 +80,7 @@ mod response;
 use std::{
     convert::Infallible,
     fmt,
+    sync::Arc,
     task::{Context, Poll},
     time::Duration,
 };
@@ -74,10 +89,13 @@ use http::{Method, Request, Response, StatusCode, request::Parts};
 use tower_service::Service;
 
 use self::{
+    body_memory::BodyMemory,
     event::PublishLimits,
     in_flight::InFlight,
     incoming_body::BoxError,
-    publisher::Publisher,
+    origin::OriginPolicy,
+    publisher::{PublishTarget, Publisher},
+    rate_limit::RateLimit,
     refuse::{Refuser, SendMode},
     request_head::{ALLOW, RequestHead},
 };
@@ -85,6 +103,8 @@ use crate::{
     body::{Body, HandlerFuture, ResponseFuture},
     channel::{Channel, Channels},
     edge::options_response,
+    encode::View,
+    grant::Grant,
     hub::Hub,
     problem::Problem,
     request::{Rejection, Resolver, SharedResolver},
@@ -97,16 +117,33 @@ use crate::{
 /// ignored, because a layer that grants read access does not grant write access.
 pub struct PublishService<S = AnyStore> {
     resolver: SharedResolver,
+    origins: OriginPolicy,
     publisher: Publisher<S>,
 }
 
 impl<S: Store> PublishService<S> {
     /// Publishes to the channel that `resolver` names for each request, with default settings.
-    pub fn new(hub: Hub<S>, resolver: impl Fn(&Parts) -> Result<Channels, Rejection> + Send + Sync + 'static) -> Self {
-        let limits =
-            PublishLimits { max_body: 1 << 20, max_events: 10_000, max_event: 256 << 10, clock: Clock::system() };
-        let (in_flight, refuser) = (InFlight::new(), Refuser::new());
-        Self { resolver: SharedResolver::new(resolver), publisher: Publisher { hub, limits, in_flight, refuser } }
+    pub fn new<G: Into<Grant>>(
+        hub: Hub<S>,
+        resolver: impl Fn(&Parts) -> Result<G, Rejection> + Send + Sync + 'static,
+    ) -> Self {
+        let limits = PublishLimits {
+            max_body: 1 << 20,
+            max_events: 10_000,
+            max_event: 256 << 10,
+            max_depth: 128,
+            clock: Clock::system(),
+        };
+        let publisher = Publisher {
+            hub,
+            limits,
+            body_timeout: Duration::from_secs(30),
+            body_memory: BodyMemory::new(256 << 20),
+            rate_limit: None,
+            in_flight: InFlight::new(),
+            refuser: Refuser::new(),
+        };
+        Self { resolver: SharedResolver::new(resolver), origins: OriginPolicy::own(), publisher }
     }
 
     /// Lets everyone publish to this channel, with default settings.
@@ -146,6 +183,40 @@ impl<S: Store> PublishService<S> {
         self
     }
 
+    /// Sets how deeply the arrays and objects of an event may be nested. Default 128, which is what the JSON parsers of readers
+    /// can be expected to accept; for deeper data the response is 422.
+    #[must_use]
+    pub fn max_depth(mut self, max_depth: usize) -> Self {
+        self.publisher.limits.max_depth = max_depth;
+        self
+    }
+
+    /// Sets how long a body may take to arrive, from the end of the request's head. Default 30 s, which for 1 MiB needs
+    /// 280 kbit/s; then the response is 408, and over HTTP/1 the connection is closed.
+    #[must_use]
+    pub fn body_timeout(mut self, body_timeout: Duration) -> Self {
+        self.publisher.body_timeout = body_timeout;
+        self
+    }
+
+    /// Sets the memory for bodies that are arriving or wait for the store, in bytes, in all clones of this service together and
+    /// without the first 16 KiB of each. Default 256 MiB; a body that would need more gets a 503 with `Retry-After`.
+    #[must_use]
+    pub fn max_body_memory(mut self, bytes: usize) -> Self {
+        self.publisher.body_memory = BodyMemory::new(bytes);
+        self
+    }
+
+    /// Bounds the events that all clones of this service together accept per second; at least 1. One second's events may come
+    /// at once, and so may a batch of any size, after which it takes as long until more is accepted as the batch would have
+    /// taken at this rate. Further requests get a 503 with `Retry-After`. Default: no bound. For a bound per user or address,
+    /// put a layer in front, as the `server` example does.
+    #[must_use]
+    pub fn max_events_per_second(mut self, events: u32) -> Self {
+        self.publisher.rate_limit = Some(Arc::new(RateLimit::new(events)));
+        self
+    }
+
     /// Sets the clock that the times of events are compared with: a time more than an hour ahead of it gets a 422. Default
     /// [`Clock::system`].
     #[must_use]
@@ -155,8 +226,8 @@ impl<S: Store> PublishService<S> {
     }
 
     /// Sets how many publishes may wait for the store at once, in all clones of this service together; at least 1. Default
-    /// 1024. Further requests get a 503 with `Retry-After` at once. A request does not count while its body is still arriving;
-    /// the bodies that wait for the store take at most this many times [`max_body`](Self::max_body) bytes.
+    /// 1024. Further requests get a 503 with `Retry-After` at once. A request does not count while its body is still arriving:
+    /// the memory of bodies is bounded by [`max_body_memory`](Self::max_body_memory).
     #[must_use]
     pub fn max_in_flight(mut self, max_in_flight: usize) -> Self {
         self.publisher.in_flight = self.publisher.in_flight.with_max(max_in_flight);
@@ -169,6 +240,22 @@ impl<S: Store> PublishService<S> {
     pub fn append_timeout(mut self, append_timeout: Duration) -> Self {
         self.publisher.in_flight = self.publisher.in_flight.with_timeout(append_timeout);
         self
+    }
+
+    /// Sets from which other origins pages may publish, such as `https://app.example.org` or `http://localhost:5173`: exactly
+    /// what browsers send as `Origin`, without the default port of its scheme. `null` is never trusted. Default none: only pages
+    /// of the service's own origin, and clients that are not browsers. See [pages of other origins](self#pages-of-other-origins).
+    #[must_use]
+    pub fn trusted_origins<O: Into<Box<str>>>(self, origins: impl IntoIterator<Item = O>) -> Self {
+        Self { origins: OriginPolicy::own_and(origins), ..self }
+    }
+
+    /// Lets pages of every origin publish. Safe only if no cookie, no client certificate, and no network address of the
+    /// browser grants anything that others lack; a token that the page itself sends does no harm. See [pages of other
+    /// origins](self#pages-of-other-origins).
+    #[must_use]
+    pub fn without_origin_check(self) -> Self {
+        Self { origins: OriginPolicy::Any, ..self }
     }
 
     /// The future keeps only what was decided and the body: the head of a request is as large as everything else together.
@@ -185,17 +272,21 @@ impl<S: Store> PublishService<S> {
     }
 
     /// What can be decided before the body is read.
-    fn decide(&self, request: &Parts) -> Result<(Channel, RequestHead), Problem> {
+    fn decide(&self, request: &Parts) -> Result<(PublishTarget, RequestHead), Problem> {
         if request.method != Method::POST {
             return Err(Problem::not_allowed(ALLOW));
         }
-        // Authorization first: an unauthorized client learns nothing from how its request is malformed.
-        let channel = self.resolver.channel(request)?;
+        self.origins.check(request)?;
+        // Authorization before the rest: an unauthorized client learns nothing from how its request is malformed.
+        let asked = self.publisher.hub.asked();
+        let (channel, grant) = self.resolver.channel(request)?;
         if self.publisher.hub.owns(&channel) {
             let detail = "the events of this channel come from a run; nobody else publishes to it";
             return Err(Problem::new(StatusCode::FORBIDDEN, detail).kind("run").parameter("channel"));
         }
-        Ok((channel, RequestHead::parse(request)?))
+        let target = PublishTarget { channel, view: View::of(&grant), terms: grant.terms, asked };
+        self.publisher.check_rate(&target)?;
+        Ok((target, RequestHead::parse(request)?))
     }
 }
 
@@ -222,13 +313,15 @@ where
 
 impl<S> Clone for PublishService<S> {
     fn clone(&self) -> Self {
-        Self { resolver: self.resolver.clone(), publisher: self.publisher.clone() }
+        let Self { resolver, origins, publisher } = self;
+        Self { resolver: resolver.clone(), origins: origins.clone(), publisher: publisher.clone() }
     }
 }
 
 impl<S> fmt::Debug for PublishService<S> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("PublishService")
+            .field("origins", &self.origins)
             .field("limits", &self.publisher.limits)
             .field("in_flight", &self.publisher.in_flight)
             .finish_non_exhaustive()

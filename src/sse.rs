@@ -47,6 +47,7 @@
 
 mod answer;
 mod body;
+mod catch_up_pace;
 mod chunk_buffer;
 mod heartbeat;
 mod options;
@@ -63,8 +64,11 @@ pub use crate::request::read::{Format, Heartbeat};
 use crate::{
     channel::Channels,
     edge::{ReadService, read_service},
+    encode::View,
+    grant::Grant,
     hub::{Hub, SubscribeError, Subscription},
     request::{Rejection, Resolver, SharedResolver},
+    snapshot::Snapshots,
     store::{AnyStore, Start, Store},
 };
 
@@ -72,9 +76,12 @@ use crate::{
 pub struct SseService<S = AnyStore>(ReadService<S, SseOptions>);
 
 impl<S: Store> SseService<S> {
-    /// Streams the channels that `resolver` names for each request, with default settings. An asynchronous check belongs in a
+    /// Streams what `resolver` says that each request may read, with default settings. An asynchronous check belongs in a
     /// handler instead: see [`Resolver`].
-    pub fn new(hub: Hub<S>, resolver: impl Fn(&Parts) -> Result<Channels, Rejection> + Send + Sync + 'static) -> Self {
+    pub fn new<G: Into<Grant>>(
+        hub: Hub<S>,
+        resolver: impl Fn(&Parts) -> Result<G, Rejection> + Send + Sync + 'static,
+    ) -> Self {
         Self(ReadService::new(hub, SharedResolver::new(resolver), SseOptions::default()))
     }
 
@@ -107,6 +114,13 @@ impl<S: Store> SseService<S> {
     #[must_use]
     pub fn start(self, start: Start) -> Self {
         Self(self.0.start(start))
+    }
+
+    /// Asks `snapshots` for the state of a channel for each request that names neither a start nor a position, which then does not
+    /// start as [`start`](Self::start) says, and after every reset: see [`snapshot`](crate::snapshot). Default: none.
+    #[must_use]
+    pub fn snapshots(self, snapshots: Snapshots) -> Self {
+        Self(self.0.snapshots(snapshots))
     }
 }
 
@@ -150,6 +164,7 @@ impl<S: Store> Hub<S> {
     /// # Cancel safety
     /// As [`Hub::sse`].
     pub async fn sse_with(&self, subscription: Subscription, options: &SseOptions) -> Result<SseBody, SubscribeError> {
-        Ok(SseBody::new(self.subscribe(subscription).await?, options))
+        let view = View::unnamed(subscription.filter_hash());
+        Ok(SseBody::new(self.subscribe(subscription).await?, view, options))
     }
 }

@@ -120,6 +120,8 @@ fn a_parked_poll_holds_few_bytes() {
 
 #[test]
 fn a_publish_holds_nothing_of_its_request_but_the_body() {
+    let runtime = runtime();
+    let _guard = runtime.enter();
     let mut service = PublishService::new(Hub::new(MemoryStore::default()), Channels::from_query);
     let bytes = bytes_of_each(|publishes: &mut Vec<ResponseFuture>| {
         while publishes.len() < publishes.capacity() {
@@ -130,7 +132,8 @@ fn a_publish_holds_nothing_of_its_request_but_the_body() {
             publishes.push(answer);
         }
     });
-    assert!(bytes <= 2 * MOST_BYTES, "{bytes} bytes");
+    // With the timer for the rest of the body.
+    assert!(bytes <= 3 * MOST_BYTES, "{bytes} bytes");
 }
 
 /// What `service` allocates for a response that is ready at once.

@@ -16,9 +16,10 @@ const LAYERS: &[&[&str]] = &[
     &["cursor"],
     // The contract; then the stores, and the hub.
     &["store"],
+    &["filter", "snapshot"],
     &["stores", "hub"],
     // What is built on the hub without HTTP.
-    &["runs"],
+    &["grant", "runs"],
     // The HTTP edge.
     &["body", "request", "retry"],
     &["problem", "encode"],
@@ -30,7 +31,8 @@ const LAYERS: &[&[&str]] = &[
 ];
 
 /// The modules that must not use HTTP types.
-const WITHOUT_HTTP: &[&str] = &["error", "channel", "event", "cursor", "store", "stores", "hub", "runs", "testing"];
+const WITHOUT_HTTP: &[&str] =
+    &["error", "channel", "event", "cursor", "store", "snapshot", "stores", "hub", "runs", "testing"];
 
 /// Files of those modules that may, because what they read is a body.
 const WITH_BODIES: &[&str] = &["testing/sse_reader"];

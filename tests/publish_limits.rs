@@ -3,8 +3,11 @@
 
 mod support;
 
+use std::time::Duration;
+
 use serde_json::json;
-use support::{App, BOTH, serve};
+use support::{App, BOTH, serve, serve_in_memory};
+use tokio::time::Instant;
 use tower_events::{Channels, Hub, MemoryStore, PublishService};
 
 const LINES: &str = "application/x-ndjson";
@@ -80,6 +83,105 @@ async fn json_nested_up_to_128_levels_is_accepted() {
             assert!(line.problem(422).contains("128 levels"), "{line}");
             assert_eq!(line.json()["line"], 2);
         }
+    }
+}
+
+#[tokio::test]
+async fn the_depth_that_is_accepted_can_be_set() {
+    let hub = Hub::new(MemoryStore::default());
+    let server = serve(PublishService::new(hub, Channels::from_query).max_depth(2)).await;
+    for http in BOTH {
+        let send = async |body: &str| server.post("/?channel=a", "application/json", body).over(http).send().await;
+        send("[[1],{}]").await.expect(200);
+        assert!(send("[[[]]]").await.problem(422).contains("more than 2 levels"));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_events_per_second_are_bounded_for_all_clients_together() {
+    let service = PublishService::new(Hub::new(MemoryStore::default()), Channels::from_query);
+    let server = serve_in_memory(service.max_events_per_second(10));
+    for http in BOTH {
+        tokio::time::sleep(Duration::from_secs(60)).await;
+        let batch = "{\"data\":1}\n".repeat(25);
+        let send = async |channel: &str, body: &str| {
+            server.post(&format!("/?channel={channel}"), LINES, body).over(http).send().await
+        };
+        // It comes after nothing, so it is accepted, whatever its size.
+        send("a", &batch).await.expect(200);
+        let refused = send("b", "{\"data\":1}").await;
+        refused.problem(503);
+        assert_eq!(refused.json()["type"], "urn:tower-events:too-many-publishes");
+        // 15 more than one second's events.
+        assert!((2..=3).contains(&refused.header("retry-after").parse().unwrap()), "{refused}");
+        tokio::time::sleep(Duration::from_millis(1_400)).await;
+        send("b", "{\"data\":1}").await.problem(503);
+        tokio::time::sleep(Duration::from_millis(200)).await;
+        send("b", "{\"data\":1}").await.expect(200);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_body_that_does_not_arrive_in_time_is_given_up() {
+    let hub = Hub::new(MemoryStore::default());
+    for (service, seconds) in [
+        (PublishService::new(hub.clone(), Channels::from_query), 30),
+        (PublishService::new(hub.clone(), Channels::from_query).body_timeout(Duration::from_secs(5)), 5),
+    ] {
+        let server = serve_in_memory(service);
+        let mut client = server.http1().await;
+        let started = Instant::now();
+        client
+            .send("POST /?channel=a HTTP/1.1\r\nhost: a\r\ncontent-type: text/plain\r\ncontent-length: 9\r\n\r\nhalf")
+            .await;
+        let answer = client.answer_to("POST").await.unwrap();
+        assert_eq!(
+            (answer.problem(408), started.elapsed().as_secs()),
+            (format!("the body did not arrive within {seconds}s"), seconds)
+        );
+        assert_eq!(
+            (answer.header("connection"), answer.json()["type"].as_str()),
+            ("close", Some("urn:tower-events:body-timeout"))
+        );
+        assert!(client.answer_to("POST").await.is_err(), "the connection is closed");
+    }
+    assert_eq!(hub.heads(&support::channel("a").into()).await.unwrap()[0].cursor.seq, 0);
+}
+
+#[tokio::test]
+async fn the_memory_of_bodies_that_are_arriving_is_bounded() {
+    let hub = Hub::new(MemoryStore::default());
+    let server = serve(PublishService::new(hub, Channels::from_query).max_body_memory(100 << 10)).await;
+    for http in BOTH {
+        let mut half = server.http1().await;
+        let head = |bytes: usize| {
+            format!(
+                "POST /?channel=a HTTP/1.1\r\nhost: a\r\ncontent-type: text/plain\r\ncontent-length: {bytes}\r\n\r\n"
+            )
+        };
+        half.send(head(90 << 10)).await;
+        half.send(vec![b'x'; 80 << 10]).await;
+        // As soon as it has arrived, no other large body has room, but small ones do.
+        let large = || server.post("/?channel=b", "text/plain", vec![b'x'; 70 << 10]).over(http).send();
+        let refused = loop {
+            let answer = large().await;
+            if answer.status != 200 {
+                break answer;
+            }
+        };
+        refused.problem(503);
+        assert_eq!(refused.json()["type"], "urn:tower-events:too-many-publishes");
+        assert!(refused.header("retry-after").parse::<u64>().is_ok());
+        server.post("/?channel=b", "text/plain", vec![b'x'; 10 << 10]).over(http).send().await.expect(200);
+        half.send(vec![b'x'; 10 << 10]).await;
+        half.answer_to("POST").await.unwrap().expect(200);
+        large().await.expect(200);
+        // A client that leaves gives its memory back.
+        half.send(head(90 << 10)).await;
+        half.send(vec![b'x'; 80 << 10]).await;
+        while large().await.status == 200 {}
+        drop(half);
+        while large().await.status != 200 {}
     }
 }
 

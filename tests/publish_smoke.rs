@@ -113,7 +113,7 @@ async fn a_refused_publish_changes_nothing() {
         assert!(problem["detail"].as_str().is_some_and(|detail| detail.len() > 5));
     }
     assert!(texts(&hub).await.is_empty());
-    let mut service = PublishService::new(hub, |_| Err(Rejection::unauthorized("Bearer")));
+    let mut service = PublishService::new(hub, |_| Err::<Channels, _>(Rejection::unauthorized("Bearer")));
     let mut ask =
         |method: &str| service.call(Request::builder().method(method).uri("/").body(Empty::<Bytes>::new()).unwrap());
     assert_eq!(ask("POST").await.unwrap().status(), 401);

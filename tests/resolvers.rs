@@ -8,16 +8,16 @@ use http::{Request, Response, request::Parts};
 use http_body_util::Full;
 use tower::{Service, ServiceExt as _};
 use tower_events::{
-    Body, Channel, Channels, EventService, Hub, LongPollService, MemoryStore, PublishService, Rejection, Resolver,
-    SseService,
+    Body, Channel, Channels, EventService, Grant, Hub, LongPollService, MemoryStore, PublishService, Rejection,
+    Resolver, SseService,
 };
 
 /// As a type: everybody may access `open`.
 struct OnlyOpen;
 
 impl Resolver for OnlyOpen {
-    fn resolve(&self, request: &Parts) -> Result<Channels, Rejection> {
-        Channels::from_query(request)?.all_allowed(|channel| channel.as_str() == "open")
+    fn resolve(&self, request: &Parts) -> Result<Grant, Rejection> {
+        Ok(Channels::from_query(request)?.all_allowed(|channel| channel.as_str() == "open")?.into())
     }
 }
 

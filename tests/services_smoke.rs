@@ -278,7 +278,7 @@ async fn a_head_request_is_answered_at_once_with_the_head_cursor() {
 
 #[tokio::test(start_paused = true)]
 async fn a_temporary_reason_never_stops_an_event_source() {
-    let too_many = |_: &http::request::Parts| Err(Rejection::too_many(Duration::from_secs(4)));
+    let too_many = |_: &http::request::Parts| Err::<Channels, _>(Rejection::too_many(Duration::from_secs(4)));
     let mut service = EventService::new(hub(), too_many);
     let request = |accept: &str| Request::builder().uri("/").header("accept", accept).body(()).unwrap();
     let stream = service.call(request("text/event-stream")).await.unwrap();
@@ -293,7 +293,7 @@ async fn a_temporary_reason_never_stops_an_event_source() {
     assert!((4_000..=6_000).contains(&retry), "never less than the application asked for: {retry}");
     let (status, headers, _) = json(service.call(request("application/json")).await.unwrap()).await;
     assert_eq!((status, &headers["retry-after"]), (429, &"4".parse().unwrap()));
-    let mut forbidden = EventService::new(hub(), |_| Err(Rejection::forbidden()));
+    let mut forbidden = EventService::new(hub(), |_| Err::<Channels, _>(Rejection::forbidden()));
     assert_eq!(forbidden.call(request("text/event-stream")).await.unwrap().status(), 403);
 }
 
@@ -346,7 +346,7 @@ async fn a_store_that_fails_mid_stream_ends_it_at_a_position_to_resume_from() {
 #[tokio::test(start_paused = true)]
 async fn a_handler_can_respond_and_stream() {
     let hub = hub();
-    let events = EventService::new(hub.clone(), |_| Err(Rejection::not_found()));
+    let events = EventService::without_resolver(hub.clone());
     let request = Request::builder().uri("/?wait=0").body("ignored").unwrap();
     assert_eq!(events.respond(request, channel("a")).await.status(), 200);
     let mut response = hub.sse(Subscription::new(channel("a"))).await.unwrap().into_response();

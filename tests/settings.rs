@@ -283,6 +283,71 @@ async fn the_number_of_readers_can_be_bounded() {
 }
 
 #[tokio::test]
+async fn the_number_of_followed_channels_can_be_bounded() {
+    let options = HubOptions::default().max_followed_channels(2);
+    let hub = Hub::with_options(MemoryStore::default(), options);
+    let server = support::serve(EventService::new(hub.clone(), Channels::from_query)).await;
+    for http in BOTH {
+        let mut first = server.get("/?channel=a&channel=b").over(http).sse().await;
+        first.live().await;
+        // Further readers of channels that are followed are welcome.
+        server.get("/?channel=a&wait=0").over(http).send().await.expect(200);
+        let poll = server.get("/?channel=c").over(http).send().await;
+        poll.problem(503);
+        assert_eq!(poll.json()["type"], "urn:tower-events:too-many-channels");
+        assert!(poll.header("retry-after").parse::<u64>().is_ok());
+        let mut second = server.get("/?channel=a&channel=c").over(http).sse().await;
+        assert_eq!(second.next().await.name, "stream-retry");
+        assert!(second.remaining().await.is_empty());
+        drop(first);
+        support::eventually("no readers", || hub.stats().readers == 0).await;
+        // Channels without readers make room, though they would be followed for another 30 s.
+        assert_eq!(hub.stats().followed_channels, 2);
+        let mut third = server.get("/?channel=c&channel=d").over(http).sse().await;
+        third.live().await;
+        assert_eq!(hub.stats().followed_channels, 2);
+        drop(third);
+        support::eventually("no readers", || hub.stats().readers == 0).await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_rate_of_catching_up_can_be_bounded() {
+    let (hub, server) = streams(SseOptions::default().max_catch_up_rate(100 << 10));
+    let events = vec![Event::text("x".repeat(10 << 10)); 100];
+    hub.publish_all(&channel("a"), events).await.expect("published");
+    for http in BOTH {
+        let started = Instant::now();
+        let mut stream = server.get("/?channel=a&after=earliest").over(http).sse().await;
+        stream.take(100).await;
+        let took = started.elapsed().as_millis();
+        assert!((9_000..=10_500).contains(&took), "1 000 KiB at 100 KiB/s took {took} ms");
+        // A stream that keeps up is not slowed down.
+        stream.live().await;
+        let started = Instant::now();
+        for _ in 0..50 {
+            hub.publish(&channel("b"), Event::text("x".repeat(10 << 10))).await.expect("published");
+        }
+        let mut live = server.get("/?channel=b").over(http).sse().await;
+        live.live().await;
+        for _ in 0..50 {
+            hub.publish(&channel("b"), Event::text("x".repeat(10 << 10))).await.expect("published");
+            live.next().await;
+        }
+        assert!(started.elapsed() < Duration::from_secs(1), "{:?}", started.elapsed());
+    }
+    // The least: 64 KiB a second. A drain does not wait for it.
+    let (hub, server) = streams(SseOptions::default().max_catch_up_rate(0));
+    hub.publish_all(&channel("a"), vec![Event::text("x".repeat(10 << 10)); 100]).await.expect("published");
+    let mut stream = server.get("/?channel=a&after=earliest").sse().await;
+    stream.take(20).await;
+    let drained = Instant::now();
+    drop(hub.drain(Duration::from_secs(5)));
+    assert_eq!(stream.remaining().await.last().expect("an end").name, "stream-retry");
+    assert!(drained.elapsed() < Duration::from_millis(10), "{:?}", drained.elapsed());
+}
+
+#[tokio::test]
 async fn a_head_request_for_several_channels_returns_their_token() {
     let app = App::start().await;
     app.publish("a", Event::text("x")).await;

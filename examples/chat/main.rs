@@ -87,7 +87,7 @@ async fn run(options: Options) -> Result<(), BoxError> {
     let listener = TcpListener::bind(listen).await.map_err(|error| format!("cannot listen on {listen}: {error}"))?;
     println!("open http://{}/ in a browser; Ctrl-C stops", listener.local_addr()?);
     let listener = listener.tap_io(|io| _ = io.set_nodelay(true)); // or small events wait for the client's ACK
-    let stop = stop::drained(hub, Duration::from_secs(2));
+    let stop = stop::drained(hub, Duration::from_secs(2), Duration::from_millis(500));
     Ok(axum::serve(listener, app).with_graceful_shutdown(stop).await?)
 }
 

@@ -66,7 +66,7 @@ async fn run(listen: SocketAddr) -> Result<(), BoxError> {
     let listener = TcpListener::bind(listen).await.map_err(|error| format!("cannot listen on {listen}: {error}"))?;
     println!("open http://{}/ in a browser; Ctrl-C stops", listener.local_addr()?);
     let listener = listener.tap_io(|io| _ = io.set_nodelay(true)); // or small events wait for the client's ACK
-    let stop = stop::drained(hub, Duration::from_secs(1));
+    let stop = stop::drained(hub, Duration::from_secs(1), Duration::from_millis(500));
     Ok(axum::serve(listener, app).with_graceful_shutdown(stop).await?)
 }
 

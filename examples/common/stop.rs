@@ -1,29 +1,61 @@
 //! Graceful shutdown, shared by the examples.
 
-use std::time::Duration;
+use std::{process::exit, time::Duration};
 
 use tower_events::Hub;
 
-/// Waits for the signal to stop, then ends polls and streams, whose clients reconnect within `window`. Returns half a second
-/// later: if the server stopped accepting at once, clients between two polls would be cut off.
-pub(crate) async fn drained(hub: Hub, window: Duration) {
-    signal().await;
+/// Waits for a signal to stop, then ends polls and streams, whose clients reconnect within `window`. Returns after `grace`: if
+/// the server stopped accepting at once, clients between two polls would be cut off, and a load balancer would not have seen that
+/// the server is no longer ready. A second signal ends the process at once.
+pub(crate) async fn drained(hub: Hub, window: Duration, grace: Duration) {
+    // Listened to before the first signal and not made anew for the second, which might come in between.
+    let mut signals = Signals::new();
+    signals.next().await;
     hub.drain(window);
-    tokio::time::sleep(Duration::from_millis(500)).await;
+    tokio::spawn(async move {
+        signals.next().await;
+        exit(1);
+    });
+    tokio::time::sleep(grace).await;
 }
 
-/// Waits for Ctrl-C, or for SIGTERM from a service manager.
-async fn signal() {
-    #[cfg(unix)]
-    {
+/// Ctrl-C, and SIGTERM from a service manager.
+#[cfg(unix)]
+struct Signals([Option<tokio::signal::unix::Signal>; 2]);
+
+#[cfg(unix)]
+impl Signals {
+    fn new() -> Self {
         use tokio::signal::unix::{SignalKind, signal};
-        if let Ok(mut terminate) = signal(SignalKind::terminate()) {
-            tokio::select! {
-                _ = terminate.recv() => {}
-                _ = tokio::signal::ctrl_c() => {}
-            }
-            return;
+        Self([SignalKind::interrupt(), SignalKind::terminate()].map(|kind| signal(kind).ok()))
+    }
+
+    async fn next(&mut self) {
+        let [interrupt, terminate] = &mut self.0;
+        tokio::select! {
+            Some(()) = next_of(interrupt) => {}
+            Some(()) = next_of(terminate) => {}
+            else => std::future::pending().await,
         }
     }
-    _ = tokio::signal::ctrl_c().await;
+}
+
+#[cfg(unix)]
+async fn next_of(signal: &mut Option<tokio::signal::unix::Signal>) -> Option<()> {
+    signal.as_mut()?.recv().await
+}
+
+/// Ctrl-C.
+#[cfg(not(unix))]
+struct Signals;
+
+#[cfg(not(unix))]
+impl Signals {
+    fn new() -> Self {
+        Self
+    }
+
+    async fn next(&mut self) {
+        _ = tokio::signal::ctrl_c().await;
+    }
 }

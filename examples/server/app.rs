@@ -1,10 +1,11 @@
 //! The server's services, independent of the HTTP frontend.
 
-use std::time::Duration;
-
 use serde_json::{Value, json};
+use tokio::runtime::Handle;
 use tower_events::{EventService, Hub, PublishService};
 use tower_http::cors::CorsLayer;
+
+use super::connections::ConnectionLimits;
 
 #[derive(Clone)]
 pub(crate) struct App {
@@ -15,13 +16,19 @@ pub(crate) struct App {
     pub(crate) publish: PublishService,
     /// Around all services, when pages from other origins are allowed.
     pub(crate) cors: Option<CorsLayer>,
-    /// How long a client may read nothing before it is disconnected.
-    pub(crate) stall_timeout: Duration,
+    pub(crate) limits: ConnectionLimits,
 }
 
 /// `/healthz`: healthy as long as the server responds; also reports the store's health and the number of readers. An
 /// unavailable store is no reason to take a node out: its readers wait and catch up, and the other nodes lack it too.
 pub(crate) fn health(hub: &Hub) -> Value {
     let stats = hub.stats();
-    json!({ "status": "ok", "store": stats.store.as_str(), "readers": stats.readers, "channels": stats.followed_channels })
+    let tasks = Handle::current().metrics().num_alive_tasks();
+    json!({
+        "status": "ok",
+        "store": stats.store.as_str(),
+        "readers": stats.readers,
+        "channels": stats.followed_channels,
+        "tasks": tasks,
+    })
 }

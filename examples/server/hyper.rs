@@ -1,6 +1,6 @@
-//! The server on hyper alone, with as little as possible between a socket and the services.
+//! The server on hyper alone, with as little as possible between a socket and the services. HTTP/1.1 only.
 
-use std::{convert::Infallible, error::Error, future::Future, pin::pin, time::Duration};
+use std::{convert::Infallible, error::Error, future::Future};
 
 use bytes::Bytes;
 use http::{Method, Request, Response, StatusCode, header};
@@ -8,16 +8,15 @@ use http_body_util::Full;
 use hyper::{
     body::{Body, Incoming},
     server::conn::http1,
-    service::service_fn,
 };
-use hyper_util::{rt::TokioIo, server::graceful::GracefulShutdown};
-use tokio::net::{TcpListener, TcpStream};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::net::TcpListener;
 use tower::{Layer, Service};
 use tower_events::{EventsLayer, Hub};
 
 use super::{
     app::{App, health},
-    socket::prepare,
+    connections::{self, ConnectionLimits},
 };
 
 /// Serves until `stop`, then until the last response has ended.
@@ -25,18 +24,17 @@ pub(crate) async fn serve(listener: TcpListener, app: App, stop: impl Future<Out
     let events = EventsLayer::new(app.hub).route("/events", app.events).route("/publish", app.publish);
     // Boxed, because every connection reserves space for the largest future.
     let service = events.layer(tower::service_fn(|request| Box::pin(other(request))));
-    let prepare = move |io: &TcpStream| prepare(io, app.stall_timeout);
     match app.cors {
-        Some(cors) => run(listener, cors.layer(service), prepare, stop).await,
-        None => run(listener, service, prepare, stop).await,
+        Some(cors) => run(listener, cors.layer(service), app.limits, stop).await,
+        None => run(listener, service, app.limits, stop).await,
     }
 }
 
-/// Serves `service` on every accepted socket, after `prepare`, until `stop`, then until the last response has ended.
+/// Serves `service` until `stop`, then until the last response has ended.
 pub(crate) async fn run<S, B>(
     listener: TcpListener,
     service: S,
-    prepare: impl Fn(&TcpStream),
+    limits: ConnectionLimits,
     stop: impl Future<Output = ()>,
 ) where
     S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible> + Clone + Send + 'static,
@@ -45,31 +43,10 @@ pub(crate) async fn run<S, B>(
 {
     let mut http = http1::Builder::new();
     http.writev(false); // writes are small: copying the pieces into one buffer costs less than a vectored write
-    http.max_buf_size(16 << 10); // bounds the buffer of a slow client, and the size of a request's headers
-    let open = GracefulShutdown::new();
-    let mut stop = pin!(stop);
-    loop {
-        let io = tokio::select! {
-            accepted = listener.accept() => match accepted {
-                Ok((io, _)) => io,
-                Err(error) => {
-                    eprintln!("server: cannot accept a connection: {error}");
-                    tokio::time::sleep(Duration::from_millis(100)).await; // too many are open: wait for one to close
-                    continue;
-                }
-            },
-            () = &mut stop => break,
-        };
-        prepare(&io);
-        let service = service.clone();
-        let service = service_fn(move |request| service.clone().call(request)); // these services are always ready
-        let connection = open.watch(http.serve_connection(TokioIo::new(io), service));
-        tokio::spawn(async move {
-            _ = connection.await; // an error only means that the client disconnected
-        });
-    }
-    drop(listener);
-    open.shutdown().await;
+    http.timer(TokioTimer::new()).header_read_timeout(limits.head_timeout);
+    http.max_buf_size(limits.head_bytes as usize); // bounds the buffer of a slow client, too
+    connections::serve(listener, service, limits, stop, |io, service| http.serve_connection(TokioIo::new(io), service))
+        .await;
 }
 
 /// Answers all other paths.

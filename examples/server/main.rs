@@ -8,9 +8,12 @@
 //!
 //! Anyone who can reach it may read and write everything: listen on an address that only your own programs can reach.
 
+mod address_limit;
 mod app;
 mod axum;
+mod connections;
 mod hyper;
+mod limits;
 mod options;
 mod socket;
 #[path = "../common/stop.rs"]
@@ -26,14 +29,16 @@ use tokio::{
     runtime,
 };
 use tower_events::{
-    Channels, EventService, Hub, HubOptions, PublishService,
+    EventService, Hub, HubOptions, PublishService,
     request::{EXPOSED_HEADERS, REQUEST_HEADERS},
     sse::SseOptions,
 };
 use tower_http::cors::{Any, CorsLayer};
 
 use self::{
+    address_limit::{AddressLimit, anyone},
     app::App,
+    connections::ConnectionLimits,
     options::{Frontend, HELP, Options, Origins},
 };
 
@@ -70,22 +75,16 @@ fn run(options: Options) -> Result<(), BoxError> {
 }
 
 async fn serve(options: Options) -> Result<(), BoxError> {
-    let Options { listen, drain, .. } = options;
+    let Options { listen, drain, grace, .. } = options;
     let store = store::open(&options.store, options.retention.clone()).await?;
-    let hub = Hub::with_options(store, HubOptions::default().ring_bytes(options.ring_bytes));
+    let hub = Hub::with_options(store, options.limits.of_hub(HubOptions::default().ring_bytes(options.ring_bytes)));
     let app = app(&hub, &options);
 
     let listener = bind(listen).map_err(|error| format!("cannot listen on {listen}: {error}"))?;
     println!("listening on http://{}", listener.local_addr()?);
-    let stop = async move {
-        stop::drained(hub, drain).await;
-        tokio::spawn(async {
-            tokio::time::sleep(SHUTDOWN_TIMEOUT).await;
-            std::process::exit(0); // a client that has not read the end of its response by now never will
-        });
-    };
+    let stop = stop::drained(hub, drain, grace);
     match options.frontend {
-        Frontend::Axum => axum::serve(listener, app, stop).await?,
+        Frontend::Axum => axum::serve(listener, app, stop).await,
         Frontend::Hyper => hyper::serve(listener, app, stop).await,
     }
     Ok(())
@@ -96,11 +95,17 @@ fn app(hub: &Hub, options: &Options) -> App {
     if let Some(age) = options.max_age {
         stream = stream.max_age(age);
     }
+    let limits = &options.limits;
+    let resolver = anyone(limits.connection.address_rate.map(AddressLimit::new));
+    let mut publish = limits.of_publish(PublishService::new(hub.clone(), resolver.clone()));
+    if matches!(options.origins, Origins::Any) {
+        publish = publish.without_origin_check();
+    }
     App {
-        events: EventService::new(hub.clone(), Channels::from_query).sse(stream),
-        publish: PublishService::new(hub.clone(), Channels::from_query),
+        events: limits.of_events(EventService::new(hub.clone(), resolver), stream),
+        publish,
         hub: hub.clone(),
-        stall_timeout: options.stall_timeout,
+        limits: ConnectionLimits { close_timeout: options.drain.max(SHORTEST_CLOSE), ..limits.connection },
         cors: matches!(options.origins, Origins::Any).then(any_origin),
     }
 }
@@ -115,8 +120,8 @@ fn any_origin() -> CorsLayer {
         .max_age(Duration::from_secs(2 * 60 * 60)) // how long a browser caches the preflight: Chromium's maximum
 }
 
-/// How long a stopping server waits for clients that do not read.
-const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(10);
+/// However short the window in which clients reconnect, they need time to read the end of their responses.
+const SHORTEST_CLOSE: Duration = Duration::from_secs(1);
 
 /// Listens with an accept queue for thousands of clients that connect at once, as they do when another node has gone down.
 /// The default is 128: above it the system drops the packets, and clients retry after 1, 3, 7 and 15 seconds. Linux allows at

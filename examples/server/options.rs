@@ -5,7 +5,10 @@ use std::{net::SocketAddr, num::NonZeroUsize, str::FromStr, time::Duration};
 use lexopt::{Parser, ValueExt};
 use tower_events::Retention;
 
-use super::store::StoreUrl;
+use super::{
+    limits::{self, Limits},
+    store::StoreUrl,
+};
 
 pub(crate) struct Options {
     pub(crate) listen: SocketAddr,
@@ -14,8 +17,10 @@ pub(crate) struct Options {
     pub(crate) ring_bytes: usize,
     pub(crate) heartbeat: Duration,
     pub(crate) max_age: Option<Duration>,
-    pub(crate) stall_timeout: Duration,
     pub(crate) drain: Duration,
+    /// How long a stopping server accepts connections.
+    pub(crate) grace: Duration,
+    pub(crate) limits: Limits,
     pub(crate) workers: Option<NonZeroUsize>,
     pub(crate) frontend: Frontend,
     pub(crate) origins: Origins,
@@ -61,14 +66,18 @@ impl Options {
                 Long("ring-bytes") => options.ring_bytes = arguments.value()?.parse()?,
                 Long("heartbeat") => options.heartbeat = seconds(&mut arguments)?,
                 Long("max-age") => options.max_age = Some(seconds(&mut arguments)?),
-                Long("stall-timeout") => options.stall_timeout = seconds(&mut arguments)?,
                 Long("drain") => options.drain = seconds(&mut arguments)?,
+                Long("grace") => options.grace = seconds(&mut arguments)?,
                 Long("workers") => options.workers = Some(arguments.value()?.parse()?),
                 Long("frontend") => options.frontend = arguments.value()?.parse()?,
                 Long("cors") => options.origins = Origins::Any,
                 Short('h') | Long("help") => {
-                    println!("{HELP}");
+                    println!("{HELP}\n\n{}", limits::HELP);
                     return Ok(None);
+                }
+                Long(limit) => {
+                    let limit = limit.to_owned();
+                    options.limits.set(&limit, &mut arguments)?;
                 }
                 _ => return Err(argument.unexpected()),
             }
@@ -86,8 +95,9 @@ impl Default for Options {
             ring_bytes: 512 << 10,
             heartbeat: Duration::from_secs(15),
             max_age: None,
-            stall_timeout: Duration::from_secs(60),
             drain: Duration::from_secs(5),
+            grace: Duration::from_millis(500),
+            limits: Limits::default(),
             workers: None,
             frontend: Frontend::Axum,
             origins: Origins::Own,
@@ -95,7 +105,7 @@ impl Default for Options {
     }
 }
 
-fn seconds(arguments: &mut Parser) -> Result<Duration, lexopt::Error> {
+pub(crate) fn seconds(arguments: &mut Parser) -> Result<Duration, lexopt::Error> {
     let seconds = arguments.value()?.parse()?;
     let parsed = Duration::try_from_secs_f64(seconds);
     parsed
@@ -116,8 +126,8 @@ An event server: GET /events?channel=, POST /publish?channel=, GET /healthz.
   --ring-bytes N         bytes of recent events kept in memory per channel that has readers [524288]
   --heartbeat S          seconds of silence before a heartbeat [15]
   --max-age S            seconds after which a stream ends and the client reconnects [never]
-  --stall-timeout S      seconds after which a client that reads nothing is disconnected (Linux) [60]
   --drain S              seconds over which clients reconnect after a stop [5]
+  --grace S              seconds from a signal to stop until no more connections are accepted [0.5]
   --workers N            worker threads [one per processor]
   --frontend NAME        axum, or hyper: HTTP/1.1 only, less CPU and memory per connection [axum]
   --cors                 allow pages from every origin to read and publish

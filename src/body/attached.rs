@@ -5,7 +5,10 @@ use std::{
     pin::Pin,
     sync::{Mutex, PoisonError},
     task::{Context, Poll},
+    time::Duration,
 };
+
+use crate::hub::Access;
 
 /// What is attached to a response.
 #[derive(Default)]
@@ -14,22 +17,51 @@ pub(crate) struct Attached {
     pub(crate) guards: Guards,
 }
 
-/// Futures of which the first that is ready ends a response.
+/// What ends a response: the first of a handler's signals that is ready, or the end of the reader's access.
 #[derive(Default)]
-pub(crate) struct EndSignals(RareList<Pin<Box<dyn Future<Output = ()> + Send>>>);
+pub(crate) struct EndSignals {
+    signals: RareList<Pin<Box<dyn Future<Output = ()> + Send>>>,
+    /// Boxed, because most grants do not end.
+    access: Option<Box<Access>>,
+}
 
 impl EndSignals {
     pub(crate) fn add(&mut self, signal: impl Future<Output = ()> + Send + 'static) {
-        self.0.push(Box::pin(signal));
+        self.signals.push(Box::pin(signal));
+    }
+
+    pub(super) fn take_access(&mut self) -> Option<Box<Access>> {
+        self.access.take()
+    }
+
+    pub(super) fn put_access(&mut self, access: Option<Box<Access>>) {
+        self.access = access;
     }
 
     pub(crate) fn is_empty(&self) -> bool {
-        self.0.0.is_none()
+        self.signals.0.is_none() && self.access.is_none()
     }
 
-    /// Ready when a signal is, and from then on; never without a signal.
+    /// Whether nothing may be handed out any longer, not even what has been begun.
+    pub(crate) fn is_over(&self) -> bool {
+        self.access.as_ref().is_some_and(|access| access.is_over())
+    }
+
+    /// When the client should come back, if not as usual.
+    pub(crate) fn retry(&self) -> Option<Duration> {
+        self.access.as_ref()?.retry()
+    }
+
+    /// Ready when it ends at the next event boundary, and from then on; never if nothing ends it.
     pub(crate) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        let Some(signals) = self.0.items() else { return Poll::Pending };
+        if self.access.as_mut().is_some_and(|access| access.poll_end(cx).is_ready()) {
+            return Poll::Ready(());
+        }
+        self.poll_signals(cx)
+    }
+
+    fn poll_signals(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let Some(signals) = self.signals.items() else { return Poll::Pending };
         if signals.iter_mut().any(|signal| signal.as_mut().poll(cx).is_ready()) {
             // A future must not be polled again once it was ready. That none is left says that one was.
             signals.clear();

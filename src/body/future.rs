@@ -14,6 +14,7 @@ use super::{
     Body,
     attached::{Attached, EndSignals},
 };
+use crate::hub::Access;
 
 /// The response future of a service. Dropping it is safe, and is what happens when the client disconnects.
 #[must_use = "futures do nothing unless polled"]
@@ -86,6 +87,20 @@ impl HandlerFuture {
         Self { answer: Box::pin(answer), attached: Attached::default() }
     }
 
+    /// Waits for `value`, then responds as `next` says.
+    pub(crate) fn after<T: 'static>(
+        value: impl Future<Output = T> + Send + 'static,
+        next: impl FnOnce(T) -> Self + Send + 'static,
+    ) -> Self {
+        Self::new(After::Waiting { value: Box::pin(value), next: Some(next) })
+    }
+
+    /// Ends with `access`, if that ends.
+    pub(crate) fn under(mut self, access: Option<Access>) -> Self {
+        self.attached.end.put_access(access.map(Box::new));
+        self
+    }
+
     pub(crate) fn ready(response: Response<Body>) -> Self {
         Self::new(future::ready(response))
     }
@@ -107,6 +122,32 @@ impl HandlerFuture {
     pub fn until(mut self, signal: impl Future<Output = ()> + Send + 'static) -> Self {
         self.attached.end.add(signal);
         self
+    }
+}
+
+/// See [`HandlerFuture::after`].
+enum After<T, N> {
+    Waiting { value: Pin<Box<dyn Future<Output = T> + Send>>, next: Option<N> },
+    Answering(Pin<Box<dyn Answer>>),
+}
+
+// Neither a boxed future nor what makes the next one is pinned in place.
+impl<T, N> Unpin for After<T, N> {}
+
+impl<T, N: FnOnce(T) -> HandlerFuture + Send> Answer for After<T, N> {
+    fn poll_answer(self: Pin<&mut Self>, end: &mut EndSignals, cx: &mut Context<'_>) -> Poll<Response<Body>> {
+        let this = self.get_mut();
+        if let Self::Waiting { value, next } = this {
+            let value = ready!(value.as_mut().poll(cx));
+            let Some(next) = next.take() else { return Poll::Pending };
+            let HandlerFuture { answer, mut attached } = next(value);
+            end.put_access(attached.end.take_access());
+            *this = Self::Answering(answer);
+        }
+        match this {
+            Self::Answering(answer) => answer.as_mut().poll_answer(end, cx),
+            Self::Waiting { .. } => Poll::Pending,
+        }
     }
 }
 

@@ -4,7 +4,7 @@ use std::{fmt, str::FromStr};
 
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 
-use super::{Cursor, hash};
+use super::{Cursor, FilterHash, hash};
 use crate::{
     channel::{Channel, Channels},
     error::InvalidCursor,
@@ -14,7 +14,8 @@ use crate::{
 ///
 /// For one channel it is that channel's [`Cursor`]. For several it is one token that names every channel (by a hash) with
 /// its position. A one-channel cursor in a subscription to several channels is tried on each of them: it continues on its own
-/// channel, and is foreign to the others. A channel that a token does not name has no position.
+/// channel, and is foreign to the others. A channel that a token does not name has no position. The positions of a reader with
+/// a [`Filter`](crate::Filter) are valid only for that filter, which they name by a hash.
 ///
 /// ```
 /// use tower_events::{Channel, Cursor, Cursors};
@@ -28,26 +29,34 @@ use crate::{
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Cursors(Repr);
+pub struct Cursors {
+    positions: Positions,
+    filter: Option<FilterHash>,
+}
 
 #[derive(Clone, Debug, PartialEq, Eq)]
-enum Repr {
+enum Positions {
     One(Cursor),
     Many(Vec<(u32, Cursor)>),
 }
 
 impl Cursors {
+    /// The maximum length of the text form: a filter, and 255 channels of at most 26 bytes, in base64.
+    pub(crate) const MAX_TEXT_LEN: usize = (1 + 4 + Channels::MAX * 26).div_ceil(3) * 4;
+
     /// The token of these positions, which may be none.
     pub fn of<'a>(positions: impl IntoIterator<Item = (&'a Channel, Cursor)>) -> Self {
-        Self(Repr::Many(positions.into_iter().map(|(channel, cursor)| (short(channel), cursor)).collect()))
+        Self::unfiltered(Positions::Many(
+            positions.into_iter().map(|(channel, cursor)| (short(channel), cursor)).collect(),
+        ))
     }
 
     /// The position of `channel`, if the token names it.
     #[must_use]
     pub fn position(&self, channel: &Channel) -> Option<Cursor> {
-        match &self.0 {
-            Repr::One(cursor) => Some(*cursor),
-            Repr::Many(named) => {
+        match &self.positions {
+            Positions::One(cursor) => Some(*cursor),
+            Positions::Many(named) => {
                 let wanted = short(channel);
                 named.iter().find(|(name, _)| *name == wanted).map(|(_, cursor)| *cursor)
             }
@@ -61,10 +70,25 @@ impl Cursors {
         self
     }
 
+    /// The same positions, reached under this filter.
+    #[must_use]
+    pub(crate) fn under(self, filter: Option<FilterHash>) -> Self {
+        Self { filter, ..self }
+    }
+
+    /// The filter under which they were reached.
+    pub(crate) fn filter(&self) -> Option<FilterHash> {
+        self.filter
+    }
+
+    fn unfiltered(positions: Positions) -> Self {
+        Self { positions, filter: None }
+    }
+
     pub(crate) fn set(&mut self, channel: &Channel, cursor: Cursor) {
-        let named = match &mut self.0 {
-            Repr::One(position) => return *position = cursor,
-            Repr::Many(named) => named,
+        let named = match &mut self.positions {
+            Positions::One(position) => return *position = cursor,
+            Positions::Many(named) => named,
         };
         let name = short(channel);
         match named.iter_mut().find(|(other, _)| *other == name) {
@@ -73,17 +97,17 @@ impl Cursors {
         }
     }
 
-    /// The cursor of a subscription to one channel.
+    /// The cursor that is the whole token: that of a subscription to one channel without a filter.
     pub(crate) fn as_one(&self) -> Option<Cursor> {
-        match self.0 {
-            Repr::One(cursor) => Some(cursor),
-            Repr::Many(_) => None,
+        match (&self.positions, self.filter) {
+            (Positions::One(cursor), None) => Some(*cursor),
+            _ => None,
         }
     }
 
     /// Whether there is no position at all.
     pub(crate) fn is_empty(&self) -> bool {
-        matches!(&self.0, Repr::Many(named) if named.is_empty())
+        matches!(&self.positions, Positions::Many(named) if named.is_empty())
     }
 
     /// Parses a cursor or token from the bytes of a header or parameter.
@@ -92,35 +116,42 @@ impl Cursors {
     /// If they are neither.
     pub fn parse(bytes: &[u8]) -> Result<Self, InvalidCursor> {
         if let Some(cursor) = Cursor::parse(bytes) {
-            return Ok(Self(Repr::One(cursor)));
+            return Ok(cursor.into());
         }
-        if bytes.len() > MAX_TEXT {
+        if bytes.len() > Self::MAX_TEXT_LEN {
             return Err(InvalidCursor(()));
         }
         let bytes = URL_SAFE_NO_PAD.decode(bytes).map_err(|_| InvalidCursor(()))?;
-        decode(&bytes).map(|named| Self(Repr::Many(named))).ok_or(InvalidCursor(()))
+        decode(&bytes).ok_or(InvalidCursor(()))
     }
 }
 
 impl From<Cursor> for Cursors {
     fn from(cursor: Cursor) -> Self {
-        Self(Repr::One(cursor))
+        Self::unfiltered(Positions::One(cursor))
     }
 }
 
 impl fmt::Display for Cursors {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let named = match &self.0 {
-            Repr::One(cursor) => return cursor.fmt(f),
-            Repr::Many(named) => named,
-        };
-        let mut bytes = Vec::with_capacity(1 + named.len() * 20);
-        bytes.push(VERSION);
-        for (name, cursor) in named {
-            bytes.extend(name.to_be_bytes());
-            bytes.extend(cursor.epoch.to_be_bytes());
-            bytes.extend(cursor.tag.to_be_bytes());
-            push_varint(&mut bytes, cursor.seq);
+        let mut bytes = Vec::new();
+        match (&self.positions, self.filter) {
+            (Positions::One(cursor), None) => return cursor.fmt(f),
+            (Positions::One(cursor), Some(FilterHash(filter))) => {
+                bytes.push(ONE_FILTERED);
+                bytes.extend(filter.to_be_bytes());
+                push_cursor(&mut bytes, *cursor);
+            }
+            (Positions::Many(named), None) => {
+                bytes.reserve(1 + named.len() * 20);
+                bytes.push(MANY);
+                push_named(&mut bytes, named);
+            }
+            (Positions::Many(named), Some(FilterHash(filter))) => {
+                bytes.push(MANY_FILTERED);
+                bytes.extend(filter.to_be_bytes());
+                push_named(&mut bytes, named);
+            }
         }
         f.write_str(&URL_SAFE_NO_PAD.encode(bytes))
     }
@@ -134,19 +165,52 @@ impl FromStr for Cursors {
     }
 }
 
-fn decode(bytes: &[u8]) -> Option<Vec<(u32, Cursor)>> {
-    let (&[VERSION], mut rest) = bytes.split_first_chunk::<1>()? else { return None };
+fn decode(bytes: &[u8]) -> Option<Cursors> {
+    let (&[version], rest) = bytes.split_first_chunk::<1>()?;
+    let (filter, rest) = match version {
+        MANY => (None, rest),
+        ONE_FILTERED | MANY_FILTERED => {
+            let (filter, rest) = rest.split_first_chunk::<4>()?;
+            (Some(FilterHash(u32::from_be_bytes(*filter))), rest)
+        }
+        _ => return None,
+    };
+    let positions = match version {
+        ONE_FILTERED => Positions::One(split_cursor(rest).filter(|(_, rest)| rest.is_empty())?.0),
+        _ => Positions::Many(decode_named(rest)?),
+    };
+    Some(Cursors { positions, filter })
+}
+
+fn decode_named(mut rest: &[u8]) -> Option<Vec<(u32, Cursor)>> {
     let mut named = Vec::new();
     while !rest.is_empty() {
         let (name, after) = rest.split_first_chunk::<4>()?;
-        let (epoch, after) = after.split_first_chunk::<8>()?;
-        let (tag, after) = after.split_first_chunk::<4>()?;
-        let (seq, after) = split_varint(after)?;
-        let cursor = Cursor { epoch: u64::from_be_bytes(*epoch), seq, tag: u32::from_be_bytes(*tag) };
+        let (cursor, after) = split_cursor(after)?;
         named.push((u32::from_be_bytes(*name), cursor));
         rest = after;
     }
     Some(named)
+}
+
+fn push_named(bytes: &mut Vec<u8>, named: &[(u32, Cursor)]) {
+    for (name, cursor) in named {
+        bytes.extend(name.to_be_bytes());
+        push_cursor(bytes, *cursor);
+    }
+}
+
+fn push_cursor(bytes: &mut Vec<u8>, cursor: Cursor) {
+    bytes.extend(cursor.epoch.to_be_bytes());
+    bytes.extend(cursor.tag.to_be_bytes());
+    push_varint(bytes, cursor.seq);
+}
+
+fn split_cursor(bytes: &[u8]) -> Option<(Cursor, &[u8])> {
+    let (epoch, rest) = bytes.split_first_chunk::<8>()?;
+    let (tag, rest) = rest.split_first_chunk::<4>()?;
+    let (seq, rest) = split_varint(rest)?;
+    Some((Cursor { epoch: u64::from_be_bytes(*epoch), seq, tag: u32::from_be_bytes(*tag) }, rest))
 }
 
 /// LEB128: seven bits a byte, low ones first.
@@ -176,11 +240,10 @@ fn short(channel: &Channel) -> u32 {
     (hash(channel.as_str()) >> 32) as u32
 }
 
-/// First byte of a token.
-const VERSION: u8 = 2;
-
-/// The maximum length of a token: 255 channels of at most 26 bytes, in base64.
-const MAX_TEXT: usize = (1 + Channels::MAX * 26).div_ceil(3) * 4;
+/// The first byte of a token says what it is; that of a one-channel cursor is 1.
+const MANY: u8 = 2;
+const MANY_FILTERED: u8 = 3;
+const ONE_FILTERED: u8 = 4;
 
 #[cfg(test)]
 mod tests {
@@ -238,7 +301,7 @@ mod tests {
         let bytes = URL_SAFE_NO_PAD.decode(good).unwrap();
         let read = |bytes: &[u8]| Cursors::parse(URL_SAFE_NO_PAD.encode(bytes).as_bytes());
         assert!(read(&bytes).is_ok());
-        assert!(read(&[&[VERSION + 1], &bytes[1..]].concat()).is_err());
+        assert!(read(&[&[ONE_FILTERED + 1], &bytes[1..]].concat()).is_err());
         assert!(read(&[&bytes[..], b"x"].concat()).is_err());
     }
 

@@ -3,9 +3,9 @@
 use http::{Method, request::Parts};
 
 use crate::{
-    channel::Channels,
     cursor::Cursors,
     error::InvalidChannels,
+    grant::Grant,
     hub::SubscriptionStart,
     problem::Problem,
     request::{Offer, ReadMethod, ReadRequest, ReadSettings, Rejection, Transport, negotiate},
@@ -19,7 +19,7 @@ pub(super) enum Decision {
     Refuse(Problem),
     /// Refused after a transport was negotiated, in its own way.
     RefuseOn(Refusal),
-    Serve(Channels, ReadRequest),
+    Serve(Grant, ReadRequest),
 }
 
 /// A request that is refused after a transport was negotiated.
@@ -32,15 +32,26 @@ pub(crate) struct Refusal {
     pub(crate) cursors: Option<Cursors>,
 }
 
+impl Refusal {
+    /// Refuses a request that was parsed.
+    pub(crate) fn of(read: ReadRequest, problem: Problem) -> Self {
+        let cursors = match read.begin {
+            SubscriptionStart::Resume(cursors) => Some(cursors),
+            _ => None,
+        };
+        Self { transport: read.transport, method: read.method, problem, cursors }
+    }
+}
+
 /// The methods of a reading service.
 pub(super) const ALLOW: &str = "GET, HEAD, OPTIONS";
 
-/// Decides how to answer `request`; `channels` resolves its channels.
+/// Decides how to answer `request`; `grant` resolves what it may read.
 pub(super) fn decide(
     request: &Parts,
     offer: Offer,
     settings: &ReadSettings,
-    channels: impl FnOnce() -> Result<Channels, Rejection>,
+    grant: impl FnOnce() -> Result<Grant, Rejection>,
 ) -> Decision {
     let method = match request.method {
         Method::GET => ReadMethod::Get,
@@ -52,19 +63,23 @@ pub(super) fn decide(
         Ok(transport) => transport,
         Err(not) => return Decision::Refuse(Problem::not_acceptable(not, offered(offer))),
     };
-    let channels = channels().and_then(|channels| bounded(channels, settings.max_channels)).map_err(Problem::from);
+    let grant = grant().and_then(|grant| permitted(grant, settings.max_channels)).map_err(Problem::from);
     let read = ReadRequest::parse(request, method, transport, settings).map_err(Problem::from);
     // The resolver's rejection comes first: an unauthorized client learns nothing from how its request is malformed.
-    let (problem, cursors) = match (channels, read) {
-        (Ok(channels), Ok(read)) => return Decision::Serve(channels, read),
-        (Err(problem), Ok(ReadRequest { begin: SubscriptionStart::Resume(cursors), .. })) => (problem, Some(cursors)),
-        (Err(problem), _) | (Ok(_), Err(problem)) => (problem, None),
-    };
-    Decision::RefuseOn(Refusal { transport, method, problem, cursors })
+    match (grant, read) {
+        (Ok(grant), Ok(read)) => Decision::Serve(grant, read),
+        (Err(problem), Ok(read)) => Decision::RefuseOn(Refusal::of(read, problem)),
+        (Err(problem), Err(_)) | (Ok(_), Err(problem)) => {
+            Decision::RefuseOn(Refusal { transport, method, problem, cursors: None })
+        }
+    }
 }
 
-fn bounded(channels: Channels, max: usize) -> Result<Channels, Rejection> {
-    if channels.len() > max { Err(InvalidChannels::TooMany { max }.into()) } else { Ok(channels) }
+fn permitted(grant: Grant, max: usize) -> Result<Grant, Rejection> {
+    if grant.channels.len() > max {
+        return Err(InvalidChannels::TooMany { max }.into());
+    }
+    grant.without_reserved_channels()
 }
 
 fn offered(offer: Offer) -> &'static str {
@@ -80,12 +95,13 @@ mod tests {
     use http::Request;
 
     use super::*;
+    use crate::channel::Channels;
 
     fn decided(method: &str, uri: &str, accept: &str) -> Decision {
         let request = Request::builder().method(method).uri(uri).header("accept", accept).body(()).unwrap();
         let parts = request.into_parts().0;
         let settings = ReadSettings { max_channels: 2, ..ReadSettings::default() };
-        decide(&parts, Offer::LongPollThenSse, &settings, || Channels::from_query(&parts))
+        decide(&parts, Offer::LongPollThenSse, &settings, || Channels::from_query(&parts).map(Grant::from))
     }
 
     fn status(decision: Decision) -> u16 {
@@ -110,6 +126,9 @@ mod tests {
             ("GET", "/", "*/*", 400),
             ("GET", "/?channel=a&channel=b&channel=c", "*/*", 400),
             ("GET", "/?channel=a&limit=0", "*/*", 400),
+            ("GET", "/?channel=a&channel=tower-events:x", "*/*", 403),
+            ("HEAD", "/?channel=tower-events:", "*/*", 403),
+            ("GET", "/?channel=tower-event:x", "*/*", 200),
         ];
         for (method, uri, accept, expected) in table {
             assert_eq!(status(decided(method, uri, accept)), expected, "{method} {uri} {accept}");

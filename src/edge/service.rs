@@ -7,12 +7,15 @@ use http::{Request, Response, request::Parts};
 use super::{
     decision::{ALLOW, Decision, Refusal, decide},
     response::{finish, options_response},
+    target::ReadTarget,
 };
 use crate::{
     body::{Body, HandlerFuture, ResponseFuture},
     channel::Channels,
-    hub::Hub,
+    grant::Grant,
+    hub::{Asked, Denied, Hub},
     request::{Offer, ReadMethod, ReadRequest, ReadSettings, Rejection, SharedResolver},
+    snapshot::Snapshots,
     store::{Start, Store},
 };
 
@@ -21,8 +24,8 @@ pub(crate) trait Responder {
     /// The transports to negotiate between.
     const OFFER: Offer;
 
-    /// Serves `request` from `channels`.
-    fn answer<S: Store>(&self, hub: &Hub<S>, channels: Channels, request: ReadRequest) -> HandlerFuture;
+    /// Serves `request`, which says where `target` starts.
+    fn answer<S: Store>(&self, hub: &Hub<S>, target: ReadTarget, request: ReadRequest) -> HandlerFuture;
 
     /// Refuses a request in the way of its transport.
     fn refuse<S: Store>(&self, hub: &Hub<S>, refusal: Refusal) -> Response<Body>;
@@ -35,12 +38,13 @@ struct Shared<S, R> {
     hub: Hub<S>,
     resolver: SharedResolver,
     settings: ReadSettings,
+    snapshots: Option<Snapshots>,
     responder: R,
 }
 
-impl<S: Store, R: Responder + Clone> ReadService<S, R> {
+impl<S: Store, R: Responder + Clone + Send + Sync + 'static> ReadService<S, R> {
     pub(crate) fn new(hub: Hub<S>, resolver: SharedResolver, responder: R) -> Self {
-        Self(Arc::new(Shared { hub, resolver, settings: ReadSettings::default(), responder }))
+        Self(Arc::new(Shared { hub, resolver, settings: ReadSettings::default(), snapshots: None, responder }))
     }
 
     pub(crate) fn with_responder(self, change: impl FnOnce(&mut R)) -> Self {
@@ -55,6 +59,10 @@ impl<S: Store, R: Responder + Clone> ReadService<S, R> {
         self.with(|shared| shared.settings.start = start)
     }
 
+    pub(crate) fn snapshots(self, snapshots: Snapshots) -> Self {
+        self.with(|shared| shared.snapshots = Some(snapshots))
+    }
+
     pub(crate) fn keep_parameters<N: Into<Box<str>>>(self, names: impl IntoIterator<Item = N>) -> Self {
         self.with(|shared| shared.settings.kept_parameters = names.into_iter().map(Into::into).collect())
     }
@@ -65,34 +73,105 @@ impl<S: Store, R: Responder + Clone> ReadService<S, R> {
         Self(Arc::new(shared))
     }
 
-    /// Answers `request`; the resolver names its channels.
+    /// Answers `request`; the resolver says what it may read, unless a layer in front did.
     pub(crate) fn call<B>(&self, request: Request<B>) -> ResponseFuture {
         // The body is dropped here, so that the future needs no bounds on its type.
         let (parts, _) = request.into_parts();
-        ResponseFuture(self.respond_with(&parts, || self.0.resolver.channels(&parts)))
+        ResponseFuture(match SharedResolver::decided(&parts) {
+            Some(grant) => self.respond(&parts, grant),
+            None => self.ask(parts),
+        })
     }
 
-    /// Answers `request` from these channels, without the resolver.
-    pub(crate) fn respond(&self, request: &Parts, channels: Channels) -> HandlerFuture {
-        self.respond_with(request, || Ok(channels))
+    /// Answers `request` with what `grant` allows, without the resolver.
+    pub(crate) fn respond(&self, request: &Parts, grant: Grant) -> HandlerFuture {
+        self.respond_with(request, Asked::BEFORE, || Ok(grant)).unwrap_or_else(|unserved| {
+            self.when_following(unserved, |service, Unserved { grant, read }| service.serve(grant, read, Asked::BEFORE))
+        })
     }
 
     /// Refuses `request`.
     pub(crate) fn refuse(&self, request: &Parts, rejection: Rejection) -> HandlerFuture {
-        self.respond_with(request, || Err(rejection))
+        let refused = self.respond_with(request, Asked::BEFORE, || Err(rejection));
+        refused.unwrap_or_else(|unserved| self.refuse_read(unserved.read, Denied::NotFollowing))
+    }
+
+    /// Answers `request` with what the resolver allows. It may have decided before a revocation that the hub does not know yet:
+    /// then it is asked again once the hub does.
+    fn ask(&self, request: Parts) -> HandlerFuture {
+        self.ask_now(&request)
+            .unwrap_or_else(|unserved| self.when_following(unserved, move |service, _| service.ask_now(&request)))
+    }
+
+    fn ask_now(&self, request: &Parts) -> Result<HandlerFuture, Box<Unserved>> {
+        let asked = self.0.hub.asked();
+        self.respond_with(request, asked, || self.0.resolver.ask(request))
     }
 
     /// The future keeps what was decided and not the request's headers, so that a waiting poll takes little memory.
-    fn respond_with(&self, request: &Parts, channels: impl FnOnce() -> Result<Channels, Rejection>) -> HandlerFuture {
+    fn respond_with(
+        &self,
+        request: &Parts,
+        asked: Asked,
+        grant: impl FnOnce() -> Result<Grant, Rejection>,
+    ) -> Result<HandlerFuture, Box<Unserved>> {
         let Shared { hub, settings, responder, .. } = &*self.0;
-        let response = match decide(request, R::OFFER, settings, channels) {
+        let response = match decide(request, R::OFFER, settings, grant) {
             Decision::Options => options_response(ALLOW),
             Decision::Refuse(problem) => problem.into_response(),
             Decision::RefuseOn(refusal) => responder.refuse(hub, refusal),
-            Decision::Serve(channels, read) => return responder.answer(hub, channels, read),
+            Decision::Serve(grant, read) => return self.serve(grant, read, asked),
         };
-        HandlerFuture::ready(finish(ReadMethod::of(&request.method), response))
+        Ok(HandlerFuture::ready(finish(ReadMethod::of(&request.method), response)))
     }
+
+    /// Serves a request, unless it has to wait until the hub knows all revocations.
+    fn serve(&self, mut grant: Grant, read: ReadRequest, asked: Asked) -> Result<HandlerFuture, Box<Unserved>> {
+        let Shared { hub, snapshots, responder, .. } = &*self.0;
+        let Some(terms) = grant.terms.take() else {
+            return Ok(responder.answer(hub, ReadTarget::new(grant, snapshots.as_ref()), read));
+        };
+        let admitted = match read.method {
+            ReadMethod::Get => hub.admit(&terms, asked).map(Some),
+            ReadMethod::Head => hub.check(&terms, asked).map(|()| None),
+        };
+        match admitted {
+            Ok(access) => {
+                let target = ReadTarget::new(grant, snapshots.as_ref());
+                Ok(responder.answer(hub, target, read).under(access))
+            }
+            Err(Denied::NotFollowing) => {
+                grant.terms = Some(terms);
+                Err(Box::new(Unserved { grant, read }))
+            }
+            Err(denied) => Ok(self.refuse_read(read, denied)),
+        }
+    }
+
+    /// Serves a request as `serve` does, once the hub knows all revocations.
+    fn when_following(
+        &self,
+        unserved: Box<Unserved>,
+        serve: impl FnOnce(&Self, Unserved) -> Result<HandlerFuture, Box<Unserved>> + Send + 'static,
+    ) -> HandlerFuture {
+        let service = self.clone();
+        HandlerFuture::after(self.0.hub.following(), move |following| {
+            let served = if following.is_ok() { serve(&service, *unserved) } else { Err(unserved) };
+            served.unwrap_or_else(|unserved| service.refuse_read(unserved.read, Denied::NotFollowing))
+        })
+    }
+
+    fn refuse_read(&self, read: ReadRequest, denied: Denied) -> HandlerFuture {
+        let method = read.method;
+        let response = self.0.responder.refuse(&self.0.hub, Refusal::of(read, denied.into()));
+        HandlerFuture::ready(finish(method, response))
+    }
+}
+
+/// A request that has to wait until the hub knows all revocations.
+struct Unserved {
+    grant: Grant,
+    read: ReadRequest,
 }
 
 impl<S, R> ReadService<S, R> {
@@ -109,9 +188,9 @@ impl<S, R> Clone for ReadService<S, R> {
 
 impl<S, R: Clone> Clone for Shared<S, R> {
     fn clone(&self) -> Self {
-        let Self { hub, resolver, settings, responder } = self;
-        let (resolver, settings) = (resolver.clone(), settings.clone());
-        Self { hub: hub.clone(), resolver, settings, responder: responder.clone() }
+        let Self { hub, resolver, settings, snapshots, responder } = self;
+        let (resolver, settings, snapshots) = (resolver.clone(), settings.clone(), snapshots.clone());
+        Self { hub: hub.clone(), resolver, settings, snapshots, responder: responder.clone() }
     }
 }
 

@@ -8,18 +8,20 @@ use serde::Serialize;
 use super::{
     escape::escape_breaks,
     values::{CORRUPT, millis},
+    view::View,
 };
-use crate::{channel::Channel, cursor::Cursors, hub::Listened};
+use crate::{cursor::Cursors, hub::Listened};
 
 /// The object around the events in `array`.
-pub(crate) fn page(array: &[u8], listened: &Listened) -> Bytes {
-    let resets = listened.resets.iter().map(|reset| ChannelReason::of(&reset.channel, reset.reason.as_str()));
-    let errors = listened.failed.iter().map(|failed| ChannelReason::of(&failed.channel, CORRUPT));
+pub(crate) fn page(array: &[u8], listened: &Listened, view: &View) -> Bytes {
+    let of = |channel, reason| ChannelReason { channel: view.channel(channel), reason };
+    let resets = listened.resets.iter().map(|reset| of(&reset.channel, reset.reason.as_str()));
+    let errors = listened.failed.iter().map(|failed| of(&failed.channel, CORRUPT));
     let members = PageMembers {
         cursor: Some(listened.cursors.to_string()).filter(|_| !listened.cursors.is_empty()),
         live: listened.live,
         resets: resets.collect(),
-        closed: listened.ended.iter().map(Channel::as_str).collect(),
+        closed: listened.ended.iter().map(|channel| view.channel(channel)).collect(),
         errors: errors.collect(),
         retry_ms: listened.retry.map(millis),
     };
@@ -52,12 +54,6 @@ struct ChannelReason<'a> {
     reason: &'static str,
 }
 
-impl<'a> ChannelReason<'a> {
-    fn of(channel: &'a Channel, reason: &'static str) -> Self {
-        Self { channel: channel.as_str(), reason }
-    }
-}
-
 fn encode(array: &[u8], members: &PageMembers<'_>) -> Bytes {
     // Cannot fail: strings and numbers always serialise.
     let members = serde_json::to_vec(members).unwrap_or_default();
@@ -80,9 +76,8 @@ mod tests {
         let expected =
             format!(r#"{{"events":[],"cursor":"{at}","live":false,"resets":[],"closed":[],"retry_ms":1500}}"#);
         assert_eq!(page, expected);
-        let channel = Channel::new("\u{2028}").unwrap();
-        let (resets, errors) =
-            (vec![ChannelReason::of(&channel, "trimmed")], vec![ChannelReason::of(&channel, CORRUPT)]);
+        let of = |reason| vec![ChannelReason { channel: "\u{2028}", reason }];
+        let (resets, errors) = (of("trimmed"), of(CORRUPT));
         let members = PageMembers { live: true, resets, closed: vec!["a"], errors, ..PageMembers::default() };
         let expected = r#"{"events":[1],"live":true,"resets":[{"channel":"\u2028","reason":"trimmed"}],"closed":["a"],"errors":[{"channel":"\u2028","reason":"corrupt"}]}"#;
         assert_eq!(encode(b"[1]", &members), expected);

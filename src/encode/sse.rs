@@ -10,8 +10,9 @@ use serde::Serialize;
 
 use super::{
     escape::escape_breaks,
-    object::object,
+    object::{Kind, object, object_for, snapshot_object},
     values::{CORRUPT, millis},
+    view::View,
 };
 use crate::{
     channel::Channel,
@@ -21,19 +22,31 @@ use crate::{
     store::Entry,
 };
 
-/// The encoding of events. With several channels it leaves out the ids, because each stream has tokens of its own.
-pub(crate) fn encoding_for(format: Format, channels: usize) -> &'static Encoding {
-    match (format, channels) {
-        (Format::Text, 0 | 1) => &TEXT,
-        (Format::Text, _) => &TEXT_WITHOUT_ID,
-        (Format::Json, 0 | 1) => &JSON,
-        (Format::Json, _) => &JSON_WITHOUT_ID,
+/// Whether events have ids that all streams share, or each stream has tokens of its own: with several channels, and with a
+/// filter.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Ids {
+    Shared,
+    OfStream,
+}
+
+/// The encoding of events; it leaves out ids that are not shared.
+pub(crate) fn encoding_for(format: Format, ids: Ids, kind: Kind) -> &'static Encoding {
+    match (format, ids, kind) {
+        (Format::Text, Ids::Shared, _) => &TEXT,
+        (Format::Text, Ids::OfStream, _) => &TEXT_WITHOUT_ID,
+        (Format::Json, Ids::Shared, Kind::Event) => &JSON,
+        (Format::Json, Ids::OfStream, Kind::Event) => &JSON_WITHOUT_ID,
+        (Format::Json, Ids::Shared, Kind::Snapshot) => &SNAPSHOT_JSON,
+        (Format::Json, Ids::OfStream, Kind::Snapshot) => &SNAPSHOT_JSON_WITHOUT_ID,
     }
 }
 
 static TEXT: Encoding = Encoding { delimiters: Delimiters::NONE, encode: text };
 static TEXT_WITHOUT_ID: Encoding = Encoding { delimiters: Delimiters::NONE, encode: text_without_id };
 static JSON: Encoding = Encoding { delimiters: Delimiters::NONE, encode: json };
+static SNAPSHOT_JSON: Encoding = Encoding { delimiters: Delimiters::NONE, encode: snapshot_json };
+static SNAPSHOT_JSON_WITHOUT_ID: Encoding = Encoding { delimiters: Delimiters::NONE, encode: snapshot_json_without_id };
 static JSON_WITHOUT_ID: Encoding = Encoding { delimiters: Delimiters::NONE, encode: json_without_id };
 
 fn text(entry: &Entry, out: &mut Vec<u8>) {
@@ -62,9 +75,27 @@ fn text_without_id(entry: &Entry, out: &mut Vec<u8>) {
 }
 
 fn json_without_id(entry: &Entry, out: &mut Vec<u8>) {
+    push_object_line(out, |out| object(entry, out));
+}
+
+fn snapshot_json(entry: &Entry, out: &mut Vec<u8>) {
+    snapshot_json_without_id(entry, out);
+    push_cursor_and_end(out, entry.cursor);
+}
+
+fn snapshot_json_without_id(entry: &Entry, out: &mut Vec<u8>) {
+    push_object_line(out, |out| snapshot_object(entry, out));
+}
+
+/// A block with an object as one client sees it, without its id and its end.
+pub(crate) fn push_json_for(out: &mut Vec<u8>, entry: &Entry, kind: Kind, view: &View) {
+    push_object_line(out, |out| object_for(entry, kind, view, out));
+}
+
+/// One line: compact JSON has no line breaks, since those in strings are escaped.
+fn push_object_line(out: &mut Vec<u8>, push_object: impl FnOnce(&mut Vec<u8>)) {
     out.extend_from_slice(b"data: ");
-    // One line: compact JSON has no line breaks, since those in strings are escaped.
-    object(entry, out);
+    push_object(out);
     out.push(b'\n');
 }
 
@@ -98,15 +129,20 @@ pub(crate) fn push_stream_retry(out: &mut Vec<u8>, retry: Duration, at: Option<&
     push_stream_event(out, "stream-retry", &EmptyData {}, at.unwrap_or(&no_position));
 }
 
-/// A channel could not be continued.
-pub(crate) fn push_stream_reset(out: &mut Vec<u8>, reset: &Reset, at: &Cursors) {
+/// A channel could not be continued. If a snapshot follows, no position is named before it: neither in the data nor as an id.
+pub(crate) fn push_stream_reset(out: &mut Vec<u8>, reset: &Reset, at: &Cursors, view: &View) {
+    let position = |cursor| (!reset.snapshot_follows).then(|| view.cursor(cursor).to_string());
     let data = ResetData {
-        channel: reset.channel.as_str(),
+        channel: view.channel(&reset.channel),
         reason: reset.reason.as_str(),
-        earliest: reset.earliest.to_string(),
-        latest: reset.latest.to_string(),
+        earliest: position(reset.earliest),
+        latest: position(reset.latest),
+        snapshot: reset.snapshot_follows,
     };
-    push_stream_event(out, "stream-reset", &data, at);
+    match reset.snapshot_follows {
+        true => push_stream_event(out, "stream-reset", &data, &Cursors::of([])),
+        false => push_stream_event(out, "stream-reset", &data, at),
+    }
 }
 
 /// A channel is closed and read to its end; `left` are those that are not.
@@ -115,14 +151,15 @@ pub(crate) fn push_stream_end<'a>(
     closed: &Closed,
     left: impl Iterator<Item = &'a Channel>,
     at: &Cursors,
+    view: &View,
 ) {
-    let left = left.map(Channel::as_str).collect();
-    push_stream_event(out, "stream-end", &EndData { channel: closed.channel.as_str(), left }, at);
+    let left = left.map(|channel| view.channel(channel)).collect();
+    push_stream_event(out, "stream-end", &EndData { channel: view.channel(&closed.channel), left }, at);
 }
 
 /// The stored data of a channel cannot be read; its position stays the same.
-pub(crate) fn push_stream_error(out: &mut Vec<u8>, failed: &Failed, at: &Cursors) {
-    push_stream_event(out, "stream-error", &ErrorData { channel: failed.channel.as_str(), reason: CORRUPT }, at);
+pub(crate) fn push_stream_error(out: &mut Vec<u8>, failed: &Failed, at: &Cursors, view: &View) {
+    push_stream_event(out, "stream-error", &ErrorData { channel: view.channel(&failed.channel), reason: CORRUPT }, at);
 }
 
 /// A heartbeat that scripts can see; `time` is the server's, since the Unix epoch.
@@ -177,8 +214,13 @@ struct EmptyData {}
 struct ResetData<'a> {
     channel: &'a str,
     reason: &'static str,
-    earliest: String,
-    latest: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    earliest: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    latest: Option<String>,
+    /// Whether a snapshot follows.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    snapshot: bool,
 }
 
 #[derive(Serialize)]
@@ -268,14 +310,20 @@ mod tests {
     #[test]
     fn this_crates_own_messages_end_with_their_id() {
         let channel = Channel::new("a\"\u{2028}").unwrap();
-        let reset = Reset { channel: channel.clone(), reason: Reason::EpochChanged, earliest: AT, latest: AT };
+        let reset = Reset {
+            channel: channel.clone(),
+            reason: Reason::EpochChanged,
+            earliest: AT,
+            latest: AT,
+            snapshot_follows: false,
+        };
         let failed = Failed { channel: channel.clone(), error: StoreError::Corrupt("secret".into()).into() };
-        let (at, left) = (Cursors::from(AT), [Channel::new("c").unwrap()]);
+        let (at, left, view) = (Cursors::from(AT), [Channel::new("c").unwrap()], View::default());
         let mut out = Vec::new();
         push_stream_live(&mut out, &at);
-        push_stream_reset(&mut out, &reset, &at);
-        push_stream_error(&mut out, &failed, &at);
-        push_stream_end(&mut out, &Closed { channel, cursor: AT }, left.iter(), &at);
+        push_stream_reset(&mut out, &reset, &at, &view);
+        push_stream_error(&mut out, &failed, &at, &view);
+        push_stream_end(&mut out, &Closed { channel, cursor: AT }, left.iter(), &at, &view);
         push_stream_ping(&mut out, Duration::from_millis(9), &at);
         push_stream_retry(&mut out, Duration::from_millis(1500), Some(&at));
         push_stream_retry(&mut out, Duration::from_millis(7), None);

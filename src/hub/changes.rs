@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{advance::advance_if_needed, shared::Shared};
+use super::{advance::advance_if_needed, revocations_channel::is_revocations, shared::Shared};
 use crate::{
     channel::Channel,
     store::{Appended, Change, Head, StoreError},
@@ -10,6 +10,9 @@ use crate::{
 
 /// A hint may be outdated, and may repeat an append of this process: the ring ignores entries that it holds.
 pub(super) fn apply_hint(shared: &Arc<Shared>, hint: Change) {
+    if concerns_revocations(&hint) {
+        shared.subjects.hint.notify_one();
+    }
     match hint {
         Change::Resync => shared.recheck.notify_one(),
         Change::Head(channel, head) => {
@@ -22,6 +25,14 @@ pub(super) fn apply_hint(shared: &Arc<Shared>, hint: Change) {
                 advance_if_needed(shared, topic.feed(&entries, None), &topic);
             }
         }
+    }
+}
+
+fn concerns_revocations(hint: &Change) -> bool {
+    match hint {
+        Change::Resync => true,
+        Change::Head(channel, _) => is_revocations(channel),
+        Change::Entries(entries) => entries.first().is_some_and(|entry| is_revocations(&entry.channel)),
     }
 }
 

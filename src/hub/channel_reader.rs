@@ -1,6 +1,8 @@
 //! One channel of a subscription: a membership and a position. It pulls, and owns neither a queue nor a task.
 
+mod filtering;
 mod page;
+mod snapshot;
 mod start;
 mod state;
 mod steps;
@@ -13,7 +15,7 @@ use self::{
     state::{State, StoreStep},
 };
 use super::{delivery::Batch, entry_run::EntryRun, lease::LeasedPage, topic::TopicLookup};
-use crate::store::StoreError;
+use crate::{cursor::Cursor, store::StoreError};
 
 impl ChannelReader {
     /// What there is to hand out. Peeking takes nothing: the next peek returns the same until it is taken.
@@ -32,37 +34,59 @@ impl ChannelReader {
                     }
                     StoreStep::PageRequested { .. } => self.poll_page(cx),
                     StoreStep::PageReady { .. } => self.peek_page(&mut page_slot),
+                    StoreStep::SnapshotRequested { .. } => self.poll_snapshot(cx),
+                    StoreStep::SnapshotReady { .. } => self.peek_snapshot(),
                 },
                 State::Failed(error) => Some(Peeked::Failed(error.clone())),
                 State::Corrupt(_) => Some(Peeked::Corrupt),
                 State::Ended => Some(Peeked::Ended),
             };
-            if let Some(peeked) = peeked {
-                return peeked;
+            match peeked {
+                Some(Peeked::Run(run)) => return self.filter(run),
+                Some(peeked) => return peeked,
+                None => {}
             }
         }
     }
 
     /// Takes at most `max` events of the run that was peeked.
     pub(super) fn take(&mut self, run: Arc<EntryRun>, max: usize) -> Batch {
-        let events = Batch::first(run, max);
-        if events.is_whole() {
-            self.membership.slot.take_run();
-        }
-        self.position = Some(events.next());
-        self.note_position(events.next());
-        match self.step() {
-            Some(StoreStep::PageReady { run, .. }) if events.is_whole() => *run += 1,
-            _ => {
-                self.follow_ring(events.next());
-            }
+        let events = Batch::first(run.clone(), max);
+        match events.is_whole() {
+            true => self.advance(&run),
+            false => self.move_to(events.next()),
         }
         events
     }
 
+    /// Continues after the whole run that was peeked.
+    fn advance(&mut self, run: &EntryRun) {
+        self.membership.slot.take_run();
+        self.note_taken(run.next());
+        match self.step() {
+            Some(StoreStep::PageReady { run, .. }) => *run += 1,
+            _ => {
+                self.follow_ring(run.next());
+            }
+        }
+    }
+
+    /// Continues within the run that was peeked.
+    fn move_to(&mut self, position: Cursor) {
+        self.note_taken(position);
+        self.follow_ring(position);
+    }
+
+    fn note_taken(&mut self, position: Cursor) {
+        self.position = Some(position);
+        self.note_position(position);
+    }
+
     /// Takes the reset that was peeked.
     pub(super) fn take_reset(&mut self) {
-        let Some(StoreStep::PageReady { lease, reset, .. }) = self.step() else { return };
+        let Some(StoreStep::PageReady { lease, reset, .. }) = self.step() else {
+            return self.take_reset_before_snapshot();
+        };
         // Revoked since it was peeked: the failure that comes instead keeps the position, so that the reset is decided anew.
         let Some(LeasedPage { page, .. }) = lease.page() else { return };
         *reset = None;

@@ -21,8 +21,10 @@ use crate::{
 pub enum Delivery {
     /// Events of one channel.
     Events(Batch),
-    /// A channel could not be continued; what follows starts at its oldest retained event.
+    /// A channel could not be continued; what follows starts at its oldest retained event, or with a snapshot.
     Reset(Reset),
+    /// The state of a channel; the events after it follow. Only with a [`snapshot`](crate::snapshot) provider.
+    Snapshot(Snapshot),
     /// A channel is closed and read to its end.
     Closed(Closed),
     /// The stored data of a channel cannot be read. The other channels go on.
@@ -105,6 +107,52 @@ pub struct Reset {
     pub earliest: Cursor,
     /// The channel's head when the reset was decided.
     pub latest: Cursor,
+    /// Whether a [`Snapshot`] follows instead of the oldest retained events.
+    pub snapshot_follows: bool,
+}
+
+/// The state of a channel at a position, as a [`snapshot`](crate::snapshot) provider returned it. Clones share the bytes.
+#[derive(Clone, Debug)]
+pub struct Snapshot {
+    encoded: Arc<EncodedEntry>,
+    /// The same alone, for all readers of it.
+    run: Arc<EntryRun>,
+}
+
+impl Snapshot {
+    /// The state at the position of `entry`.
+    pub(super) fn new(entry: Entry) -> Self {
+        let (cursor, encoded) = (entry.cursor, EncodedEntry::new(entry));
+        Self { run: EntryRun::new([encoded.clone()].into(), cursor), encoded }
+    }
+
+    /// The state. It is no event of the store: its cursor is the position after which events follow.
+    #[must_use]
+    pub fn entry(&self) -> &Entry {
+        self.encoded.entry()
+    }
+
+    /// The channel.
+    #[must_use]
+    pub fn channel(&self) -> &Channel {
+        &self.entry().channel
+    }
+
+    /// The position after which events follow, to resume from once the state was processed.
+    #[must_use]
+    pub fn cursor(&self) -> Cursor {
+        self.entry().cursor
+    }
+
+    /// The memory it takes, in bytes.
+    pub(super) fn size_in_memory(&self) -> usize {
+        self.encoded.size_in_memory()
+    }
+
+    /// The state as an event.
+    pub(crate) fn to_batch(&self) -> Batch {
+        Batch::first(self.run.clone(), 1)
+    }
 }
 
 /// A channel is closed and read to its end.

@@ -11,7 +11,7 @@ use super::{
     encoded_entry::EncodedEntry,
     encoding::{Delimiters, EncodedBytes, Encoding},
 };
-use crate::cursor::Cursor;
+use crate::{cursor::Cursor, filter::Filter};
 
 /// All readers at the same position get the same run, which is therefore joined once per encoding. Never empty.
 #[derive(Debug)]
@@ -47,6 +47,16 @@ impl EntryRun {
 
     pub(crate) fn encoded_entries(&self) -> &[Arc<EncodedEntry>] {
         &self.entries
+    }
+
+    /// The entries that `filter` keeps, up to the same position; `None` if it keeps none.
+    pub(super) fn kept_by(self: &Arc<Self>, filter: &Filter) -> Option<Arc<Self>> {
+        let kept: Box<[_]> = self.entries.iter().filter(|encoded| filter.keeps(encoded.entry())).cloned().collect();
+        match kept.len() {
+            0 => None,
+            len if len == self.entries.len() => Some(self.clone()),
+            _ => Some(Self::new(kept, self.next)),
+        }
     }
 
     pub(crate) fn next(&self) -> Cursor {

@@ -2,7 +2,7 @@
 
 use std::{error::Error, fmt, sync::Arc, time::Duration};
 
-use crate::store::StoreError;
+use crate::{snapshot::SnapshotError, store::StoreError};
 
 /// Why a subscription was refused, or ended before its channels did. All of these are temporary, except a [`StoreError`] that
 /// cannot be retried.
@@ -21,11 +21,24 @@ pub enum SubscribeError {
         /// When to come back.
         retry: Duration,
     },
+    /// It would follow more channels than [`HubOptions::max_followed_channels`](crate::HubOptions::max_followed_channels)
+    /// allows.
+    TooManyChannels {
+        /// When to come back.
+        retry: Duration,
+    },
     /// As many reads of the store wait as [`HubOptions::max_waiting_reads`](crate::HubOptions::max_waiting_reads) allows, or this
     /// one waited for [`HubOptions::read_queue_timeout`](crate::HubOptions::read_queue_timeout).
     Overloaded {
         /// When to come back: later, the more readers were refused before this one.
         retry: Duration,
+    },
+    /// There is no snapshot of a channel, and without one the reader cannot go on: see [`snapshot`](crate::snapshot).
+    Snapshot {
+        /// When to come back: later, the longer the provider has been failing.
+        retry: Duration,
+        /// What happened.
+        error: SnapshotError,
     },
     /// The reader left a page untouched for [`HubOptions::stall_timeout`](crate::HubOptions::stall_timeout). It may resume from
     /// its position at once.
@@ -38,8 +51,10 @@ impl fmt::Display for SubscribeError {
             Self::Store(_) => f.write_str("the event store failed"),
             Self::Draining { .. } => f.write_str("the service is shutting down; retry later"),
             Self::TooManyReaders { .. } => f.write_str("there are too many readers; retry later"),
+            Self::TooManyChannels { .. } => f.write_str("too many channels are followed; retry later"),
             Self::Stalled => f.write_str("the reader did not read for too long; resume from its last position"),
             Self::Overloaded { .. } => f.write_str("too many readers are waiting for the event store; retry later"),
+            Self::Snapshot { .. } => f.write_str("there is no snapshot of the channel's state; retry later"),
         }
     }
 }
@@ -48,6 +63,7 @@ impl Error for SubscribeError {
     fn source(&self) -> Option<&(dyn Error + 'static)> {
         match self {
             Self::Store(source) => Some(source),
+            Self::Snapshot { error, .. } => Some(error),
             _ => None,
         }
     }
@@ -57,6 +73,11 @@ impl From<StoreError> for SubscribeError {
     fn from(error: StoreError) -> Self {
         Self::Store(error)
     }
+}
+
+/// When a reader beyond a limit should come back, drawn anew for each.
+pub(super) fn limit_retry() -> Duration {
+    Duration::from_millis(fastrand::u64(1_000..=4_000))
 }
 
 /// Why a call to the store failed for all readers that share it.
@@ -69,6 +90,10 @@ pub(super) enum ReadError {
     },
     /// The page was revoked: the reader left it untouched for too long.
     Stalled,
+    Snapshot {
+        retry: Duration,
+        error: SnapshotError,
+    },
 }
 
 impl ReadError {
@@ -99,6 +124,7 @@ impl From<ReadError> for SubscribeError {
             // Many readers may have shared the refused read: spread them.
             ReadError::Overloaded { retry } => Self::Overloaded { retry: retry.mul_f64(1.0 + fastrand::f64() / 4.0) },
             ReadError::Stalled => Self::Stalled,
+            ReadError::Snapshot { retry, error } => Self::Snapshot { retry, error },
         }
     }
 }
@@ -107,6 +133,7 @@ impl From<ReadError> for StoreError {
     fn from(error: ReadError) -> Self {
         match error {
             ReadError::Store(error) => Self::shared(error),
+            ReadError::Snapshot { error, .. } => Self::Unavailable(error.into()),
             ReadError::Overloaded { .. } | ReadError::Stalled => {
                 Self::Unavailable("too many calls are waiting for it".into())
             }

@@ -46,7 +46,7 @@ impl Drop for FollowerTasks {
 }
 
 /// Runs a task, and restarts it after a pause when the store panics in it.
-async fn restart_after_panics<F: Future<Output = ()> + Send + 'static>(task: impl Fn() -> F) {
+pub(super) async fn restart_after_panics<F: Future<Output = ()> + Send + 'static>(task: impl Fn() -> F) {
     loop {
         // Dropped together with this future, which ends the task inside.
         let mut running = JoinSet::new();

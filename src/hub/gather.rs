@@ -5,17 +5,18 @@ use std::{sync::Arc, task::Context};
 use super::{
     channel_reader::{ChannelReader, PageSlot, Peeked},
     channel_readers::Visit,
-    delivery::{Batch, Failed, Reset},
+    delivery::{Batch, Failed, Reset, Snapshot},
     entry_run::EntryRun,
     error::ReadError,
     subscriber::Subscriber,
 };
-use crate::store::Entry;
+use crate::{channel::Channel, store::Entry};
 
 #[derive(Debug)]
 pub(super) struct Gathered {
     pub(super) events: Vec<Batch>,
     pub(super) resets: Vec<Reset>,
+    pub(super) snapshots: Vec<Snapshot>,
     pub(super) failed: Vec<Failed>,
     /// Why a channel cannot be read now.
     pub(super) failure: Option<ReadError>,
@@ -23,6 +24,8 @@ pub(super) struct Gathered {
     pub(super) live: bool,
     events_left: usize,
     bytes_left: usize,
+    /// How many more entries may be looked at that a filter hides.
+    pub(super) examined_left: usize,
 }
 
 /// Whether a visit of all channels needs an answer of the store.
@@ -43,25 +46,27 @@ enum Remaining {
 }
 
 impl Gathered {
-    /// Nothing yet, and at most `max_events`.
-    pub(super) fn new(max_events: usize) -> Self {
+    /// Nothing yet, and at most `max_events`, and as many that a filter hides as `max_examined`.
+    pub(super) fn new(max_events: usize, max_examined: usize) -> Self {
         Self {
             events: Vec::new(),
             resets: Vec::new(),
+            snapshots: Vec::new(),
             failed: Vec::new(),
             failure: None,
             live: true,
             events_left: max_events,
             bytes_left: MAX_BYTES,
+            examined_left: max_examined,
         }
     }
 
     pub(super) fn has_any(&self) -> bool {
-        !self.events.is_empty() || !self.resets.is_empty()
+        !self.events.is_empty() || !self.resets.is_empty() || !self.snapshots.is_empty()
     }
 
     pub(super) fn is_full(&self) -> bool {
-        self.events_left == 0 || self.bytes_left == 0
+        self.events_left == 0 || self.bytes_left == 0 || self.examined_left == 0
     }
 
     /// Takes what is there.
@@ -103,6 +108,16 @@ impl Gathered {
         while !self.is_full() {
             match channel_reader.poll_peek(page_slot, cx) {
                 Peeked::Run(run) => self.take(channel_reader, run),
+                // Snapshots come before events, so one that supersedes events of this answer is for the next answer.
+                Peeked::Reset(Reset { snapshot_follows: true, .. }) if self.has_events_of(channel_reader.channel()) => {
+                    return Remaining::Unknown;
+                }
+                Peeked::Snapshot(snapshot) => {
+                    channel_reader.take_snapshot();
+                    self.bytes_left = self.bytes_left.saturating_sub(snapshot.entry().size());
+                    self.snapshots.push(snapshot);
+                }
+                Peeked::Skipped { entries } => self.examined_left = self.examined_left.saturating_sub(entries),
                 Peeked::Reset(reset) => {
                     channel_reader.take_reset();
                     self.resets.push(reset);
@@ -127,6 +142,10 @@ impl Gathered {
             true => self.events = vec![events],
             false => self.events.push(events),
         }
+    }
+
+    fn has_events_of(&self, channel: &Channel) -> bool {
+        self.events.iter().flat_map(Batch::entries).any(|entry| entry.channel == *channel)
     }
 
     /// A channel may be visited several times.

@@ -53,6 +53,13 @@ impl<S: Store> Hub<S> {
         self.shared.stats()
     }
 
+    /// Whether [`Hub::drain`] was called: what a readiness check asks. From then on clients are told to go elsewhere, while the
+    /// server still answers those that a load balancer sends.
+    #[must_use]
+    pub fn is_draining(&self) -> bool {
+        self.shared.is_draining()
+    }
+
     /// How long a client that is turned away because of a failing store should stay away: 1 s at first, doubling up to 30 s
     /// while reads keep failing.
     #[must_use]

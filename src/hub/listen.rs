@@ -3,7 +3,7 @@
 use std::{fmt, sync::Arc, time::Duration};
 
 use super::{
-    delivery::{Batch, Failed, Reset},
+    delivery::{Batch, Failed, Reset, Snapshot},
     encoded_entry::EncodedEntry,
     subscription::Subscription,
 };
@@ -72,8 +72,10 @@ impl fmt::Debug for Listen {
 pub struct Listened {
     /// The events, channel by channel.
     pub events: Vec<Batch>,
-    /// The channels that could not be continued. Their events start at the oldest retained one.
+    /// The channels that could not be continued. Their events start at the oldest retained one, or with a snapshot.
     pub resets: Vec<Reset>,
+    /// The states of channels, which come before their events. Only with a [`snapshot`](crate::snapshot) provider.
+    pub snapshots: Vec<Snapshot>,
     /// The position after the events, to listen from next.
     pub cursors: Cursors,
     /// Whether every channel is closed and read to its end.
@@ -99,7 +101,7 @@ impl Listened {
     /// The events, if they are all of one channel and in its order.
     pub(crate) fn run(&self) -> Option<&Batch> {
         match self.events.as_slice() {
-            [events] if !self.by_time => Some(events),
+            [events] if !self.by_time && self.snapshots.is_empty() => Some(events),
             _ => None,
         }
     }

@@ -25,6 +25,8 @@ pin_project! {
         until: WaitUntil,
         limit: usize,
         by_time: bool,
+        // How many more entries may be looked at that a filter hides: then the client gets its new position.
+        examined_left: usize,
         // Every channel was read once: until then an empty result only means that the store has not answered.
         started: bool,
         // What was found while other channels were still being read for the first time.
@@ -62,6 +64,7 @@ impl Listening {
             until: WaitUntil::new(listen.wait),
             limit: listen.limit,
             by_time: listen.subscription.is_by_time(),
+            examined_left: MAX_EXAMINED,
             started: false,
             gathered: None,
             timer: None,
@@ -93,8 +96,10 @@ impl Listening {
         if !this.subscriber.has_positions() {
             ready!(this.subscriber.poll_started(cx))?;
         }
-        let mut gathered = this.gathered.take().map_or_else(|| Gathered::new(*this.limit), |gathered| *gathered);
+        let mut gathered =
+            this.gathered.take().map_or_else(|| Gathered::new(*this.limit, *this.examined_left), |gathered| *gathered);
         let status = gathered.gather(this.subscriber, cx);
+        *this.examined_left = gathered.examined_left;
         // What was gathered is delivered first; the next request meets the failure.
         if let Some(error) = gathered.failure.take().filter(|_| !gathered.has_any()) {
             return Poll::Ready(Err(error.into()));
@@ -111,7 +116,7 @@ impl Listening {
             }
             return Poll::Ready(Ok(self.finish(gathered, None)));
         }
-        if self.subscriber.has_ended() {
+        if self.subscriber.has_ended() || gathered.is_full() {
             return Poll::Ready(Ok(self.finish(gathered, None)));
         }
         if drained.is_none() {
@@ -127,6 +132,7 @@ impl Listening {
         Listened {
             events: gathered.events,
             resets: gathered.resets,
+            snapshots: gathered.snapshots,
             cursors: self.subscriber.cursors(),
             closed: self.subscriber.has_ended(),
             ended: self.subscriber.ended_channels(),
@@ -171,6 +177,9 @@ impl Listening {
         timer.as_pin_mut().map_or(Poll::Pending, |timer| timer.poll(cx))
     }
 }
+
+/// How many entries that a filter hides one wait looks at.
+const MAX_EXAMINED: usize = 10_000;
 
 /// How long a listener that only catches up waits for other channels once it has found something.
 const MAX_CATCH_UP: Duration = Duration::from_secs(10);

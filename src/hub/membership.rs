@@ -5,6 +5,7 @@ use std::sync::Arc;
 use tokio::runtime::Handle;
 
 use super::{
+    error::{SubscribeError, limit_retry},
     follower,
     shared::Shared,
     topic::{Occupancy, Topic, WaiterSlot},
@@ -21,9 +22,10 @@ pub(super) struct Membership {
 
 impl Membership {
     /// Joins a channel, which is followed from now on.
-    pub(super) fn join(shared: &Arc<Shared>, channel: &Channel) -> Result<Self, StoreError> {
+    pub(super) fn join(shared: &Arc<Shared>, channel: &Channel) -> Result<Self, SubscribeError> {
         let runtime = Handle::try_current().map_err(|source| StoreError::Unavailable(source.into()))?;
-        let (topic, slot) = shared.join_topic(channel, || follower::start(shared, &runtime));
+        let joined = shared.join_topic(channel, || follower::start(shared, &runtime));
+        let (topic, slot) = joined.ok_or_else(|| SubscribeError::TooManyChannels { retry: limit_retry() })?;
         Ok(Self { topic, slot, shared: shared.clone() })
     }
 }

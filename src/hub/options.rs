@@ -29,7 +29,29 @@ pub struct HubOptions {
     pub(super) read_queue_timeout: Duration,
     pub(super) stall_timeout: Duration,
     pub(super) max_readers: usize,
+    pub(super) max_followed_channels: usize,
     pub(super) drain_floor: Duration,
+    pub(super) subjects: SubjectOptions,
+}
+
+/// What concerns readers and publishers whose grants name a subject.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct SubjectOptions {
+    pub(super) max_readers: usize,
+    pub(super) max_publishes: u32,
+    pub(super) revocation_interval: Duration,
+    pub(super) clock_skew: Duration,
+}
+
+impl Default for SubjectOptions {
+    fn default() -> Self {
+        Self {
+            max_readers: usize::MAX,
+            max_publishes: u32::MAX,
+            revocation_interval: Duration::from_secs(5),
+            clock_skew: Duration::from_secs(1),
+        }
+    }
 }
 
 impl Default for HubOptions {
@@ -47,8 +69,10 @@ impl Default for HubOptions {
             max_waiting_reads: 4096,
             read_queue_timeout: Duration::from_secs(2),
             stall_timeout: Duration::from_secs(5 * 60),
-            max_readers: usize::MAX,
+            max_readers: 1 << 20,
+            max_followed_channels: 1 << 20,
             drain_floor: Duration::from_secs(1),
+            subjects: SubjectOptions::default(),
         }
     }
 }
@@ -137,11 +161,19 @@ impl HubOptions {
         Self { stall_timeout, ..self }
     }
 
-    /// Sets the most readers at once; one more is refused with
-    /// [`SubscribeError::TooManyReaders`](crate::SubscribeError::TooManyReaders). Default: no bound.
+    /// Sets the most readers at once: streams, waiting polls and subscribers in the process. One more is refused with
+    /// [`SubscribeError::TooManyReaders`](crate::SubscribeError::TooManyReaders). Default 1 048 576.
     #[must_use]
     pub fn max_readers(self, max_readers: usize) -> Self {
         Self { max_readers, ..self }
+    }
+
+    /// Sets the most channels that are followed at once. A reader of one more takes the place of a channel that has no reader;
+    /// if there is none, it is refused with [`SubscribeError::TooManyChannels`](crate::SubscribeError::TooManyChannels). A
+    /// followed channel takes about 1 KiB, and up to `ring_bytes` once events are published. Default 1 048 576.
+    #[must_use]
+    pub fn max_followed_channels(self, max_followed_channels: usize) -> Self {
+        Self { max_followed_channels, ..self }
     }
 
     /// Sets the shortest delay after which a draining hub tells a reader to come back; at least 1 ms. Earlier it would meet the
@@ -149,6 +181,43 @@ impl HubOptions {
     #[must_use]
     pub fn drain_floor(self, drain_floor: Duration) -> Self {
         Self { drain_floor: drain_floor.max(Duration::from_millis(1)), ..self }
+    }
+
+    /// Sets the most readers of one [subject](crate::Grant::subject) in this process; at least 1. One more ends the oldest:
+    /// a stream with `stream-retry` (and a longer delay than usual), a poll with `[]`. Other processes count their own. Default:
+    /// no bound.
+    #[must_use]
+    pub fn max_readers_per_subject(self, max_readers: usize) -> Self {
+        self.with_subjects(|subjects| subjects.max_readers = max_readers.max(1))
+    }
+
+    /// Sets the most requests per second with which one [subject](crate::Grant::subject) publishes through the services of this
+    /// process; at least 1. As many may come at once; more get a 429 with `Retry-After`. Other processes count their own.
+    /// Default: no bound.
+    #[must_use]
+    pub fn max_publishes_per_subject(self, per_second: u32) -> Self {
+        self.with_subjects(|subjects| subjects.max_publishes = per_second.max(1))
+    }
+
+    /// Sets the time after which a [revocation](crate::Hub::revoke) has taken effect in every process; at least 100 ms. A
+    /// process that cannot make sure within this time that no revocation is missing ends all readers that have a subject, so set
+    /// it longer than what the store's short failures last. The store is asked four times in each interval. Default 5 s.
+    #[must_use]
+    pub fn revocation_interval(self, interval: Duration) -> Self {
+        self.with_subjects(|subjects| subjects.revocation_interval = interval.max(Duration::from_millis(100)))
+    }
+
+    /// Sets by how much the clocks of those who issue grants, of the store and of this process may differ: a grant that
+    /// [was issued](crate::Grant::issued_at) up to this long *after* a revocation counts as issued before it. Default 1 s, which is also what
+    /// tokens need that are issued in whole seconds.
+    #[must_use]
+    pub fn revocation_clock_skew(self, skew: Duration) -> Self {
+        self.with_subjects(|subjects| subjects.clock_skew = skew)
+    }
+
+    fn with_subjects(mut self, change: impl FnOnce(&mut SubjectOptions)) -> Self {
+        change(&mut self.subjects);
+        self
     }
 }
 
@@ -178,12 +247,24 @@ mod tests {
             HubOptions::default();
         assert_eq!((check_every, read_timeout, max_waiting_reads), (secs(3), secs(10), 4_096));
         assert_eq!((read_queue_timeout, stall_timeout), (secs(2), secs(300)));
-        assert_eq!((HubOptions::default().max_readers, HubOptions::default().drain_floor), (usize::MAX, secs(1)));
+        let HubOptions { max_readers, max_followed_channels, drain_floor, .. } = HubOptions::default();
+        assert_eq!((max_readers, max_followed_channels, drain_floor), (1_048_576, 1_048_576, secs(1)));
 
         let least =
             HubOptions::default().page(Limit::POSITION).max_reads(0).max_advancing_reads(0).check_every(Duration::ZERO);
         assert_eq!((least.page.events, least.max_reads, least.max_advancing_reads), (1, 1, 1));
         assert_eq!(least.check_every, Duration::from_millis(1));
         assert_eq!(HubOptions::default().drain_floor(Duration::ZERO).drain_floor, Duration::from_millis(1));
+
+        let SubjectOptions { max_readers, max_publishes, revocation_interval, clock_skew } = SubjectOptions::default();
+        assert_eq!((max_readers, max_publishes), (usize::MAX, u32::MAX));
+        assert_eq!((revocation_interval, clock_skew), (secs(5), secs(1)));
+        let least = HubOptions::default()
+            .max_readers_per_subject(0)
+            .max_publishes_per_subject(0)
+            .revocation_interval(Duration::ZERO)
+            .subjects;
+        assert_eq!((least.max_readers, least.max_publishes), (1, 1));
+        assert_eq!(least.revocation_interval, Duration::from_millis(100));
     }
 }

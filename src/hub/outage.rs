@@ -2,17 +2,17 @@
 //! During an outage every call fails, so only its start and end are logged, with a count.
 
 use std::{
-    error::Error as _,
+    error::Error,
     sync::{Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
 use tokio::time::Instant;
 
-use crate::store::StoreError;
-
 #[derive(Debug)]
 pub(super) struct Outage {
+    /// What is called.
+    callee: &'static str,
     calls: &'static str,
     failing: Mutex<Option<Failing>>,
 }
@@ -24,13 +24,18 @@ struct Failing {
 }
 
 impl Outage {
-    /// Starts without an outage; `calls` names the kind of call in the log.
+    /// Starts without an outage of the store; `calls` names the kind of call in the log.
     pub(super) fn new(calls: &'static str) -> Self {
-        Self { calls, failing: Mutex::new(None) }
+        Self { callee: "the event store", calls, failing: Mutex::new(None) }
+    }
+
+    /// Starts without an outage of a snapshot provider.
+    pub(super) fn of_snapshots() -> Self {
+        Self { callee: "a snapshot provider", calls: "snapshots", failing: Mutex::new(None) }
     }
 
     /// Records a failed call.
-    pub(super) fn failed(&self, error: &StoreError) {
+    pub(super) fn failed(&self, error: &(dyn Error + 'static)) {
         let mut failing = self.failing();
         if let Some(failing) = failing.as_mut() {
             failing.failures += 1;
@@ -42,7 +47,8 @@ impl Outage {
             calls = self.calls,
             %error,
             source = error.source(),
-            "the event store fails; further failures are counted, not logged"
+            "{} fails; further failures are counted, not logged",
+            self.callee
         );
     }
 
@@ -54,7 +60,8 @@ impl Outage {
                 calls = self.calls,
                 failures,
                 seconds = since.elapsed().as_secs(),
-                "the event store answers again"
+                "{} answers again",
+                self.callee
             );
         }
     }
@@ -81,6 +88,7 @@ const MAX_BACKOFF: Duration = Duration::from_secs(30);
 #[cfg(all(test, not(tower_events_loom)))]
 mod tests {
     use super::*;
+    use crate::store::StoreError;
 
     #[tokio::test(start_paused = true)]
     async fn the_delay_doubles_up_to_its_bound_and_ends_with_the_outage() {

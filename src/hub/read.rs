@@ -3,11 +3,10 @@
 use std::{
     future::{Future, poll_fn},
     pin::pin,
-    time::Duration,
 };
 
 use super::{
-    error::SubscribeError,
+    error::{SubscribeError, limit_retry},
     handle::Hub,
     heads::request_head,
     listen::{Listen, Listened},
@@ -163,8 +162,8 @@ impl<S: Store> Hub<S> {
             return Err(SubscribeError::Draining { retry });
         }
         let Some(guard) = self.shared.admit() else {
-            return Err(SubscribeError::TooManyReaders { retry: Duration::from_secs(1 + fastrand::u64(..4)) });
+            return Err(SubscribeError::TooManyReaders { retry: limit_retry() });
         };
-        Ok(Subscriber::new(&self.shared, guard, subscription, page_events)?)
+        Subscriber::new(&self.shared, guard, subscription, page_events)
     }
 }

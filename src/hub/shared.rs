@@ -4,7 +4,7 @@ use std::{
     sync::{
         Arc, Mutex, MutexGuard, OnceLock, PoisonError,
         atomic::{
-            AtomicUsize,
+            AtomicU64, AtomicUsize,
             Ordering::{Relaxed, SeqCst},
         },
     },
@@ -22,6 +22,7 @@ use super::{
     read_budgets::ReadBudgets,
     stats::Stats,
     store_calls::StoreCalls,
+    subjects::Subjects,
     topic::{Topic, WaiterSlot},
     topics::Topics,
     turns::Turns,
@@ -33,6 +34,8 @@ use crate::{
 
 #[derive(Debug)]
 pub(super) struct Shared {
+    /// Distinguishes this hub from all others of the process.
+    pub(super) id: u64,
     pub(super) store: AnyStore,
     pub(super) store_calls: StoreCalls,
     pub(super) options: HubOptions,
@@ -51,6 +54,7 @@ pub(super) struct Shared {
     pub(super) append_outage: Outage,
     /// The names of channels whose events come from one producer each.
     pub(super) owned: OwnedPrefixes,
+    pub(super) subjects: Arc<Subjects>,
     /// Set once draining.
     drain_window: OnceLock<Duration>,
 }
@@ -64,7 +68,9 @@ struct Followed {
 
 impl Shared {
     pub(super) fn new(store: AnyStore, options: HubOptions) -> Self {
+        static HUBS: AtomicU64 = AtomicU64::new(0);
         Self {
+            id: HUBS.fetch_add(1, Relaxed),
             store_calls: StoreCalls::new(store.clone(), options.read_timeout),
             store,
             followed: Mutex::default(),
@@ -77,6 +83,7 @@ impl Shared {
             recheck: Arc::default(),
             append_outage: Outage::new("appends"),
             owned: OwnedPrefixes::default(),
+            subjects: Arc::new(Subjects::new(options.subjects)),
             drain_window: OnceLock::new(),
             options,
         }
@@ -110,13 +117,16 @@ impl Shared {
         self.followed().topics.iter().cloned().collect()
     }
 
-    /// Adds a reader to the channel's topic; a follower is started if none runs.
+    /// Adds a reader to the channel's topic; a follower is started if none runs. `None` when too many channels have readers.
     pub(super) fn join_topic(
         &self,
         channel: &Channel,
         start_follower: impl FnOnce() -> FollowerTasks,
-    ) -> (Arc<Topic>, WaiterSlot) {
+    ) -> Option<(Arc<Topic>, WaiterSlot)> {
         let mut followed = self.followed();
+        if !followed.topics.make_room(channel, self.options.max_followed_channels) {
+            return None;
+        }
         if followed.follower.as_ref().is_none_or(FollowerTasks::is_finished) {
             followed.follower = Some(start_follower());
         }
@@ -124,7 +134,7 @@ impl Shared {
         let topic = followed.topics.join(channel, new_topic).clone();
         // Joined under the lock, so that the topic is not mistaken for one without readers.
         let slot = topic.join();
-        (topic, slot)
+        Some((topic, slot))
     }
 
     /// Starts the time for which the channel, whose last reader left, is still followed.
@@ -169,6 +179,10 @@ impl Shared {
     /// While draining: when a reader should come back, drawn anew for each so that they spread over the window.
     pub(super) fn drain_hint(&self) -> Option<Duration> {
         self.drain_window.get().map(|window| drain_hint(*window, self.options.drain_floor, fastrand::f64()))
+    }
+
+    pub(super) fn is_draining(&self) -> bool {
+        self.drain_window.get().is_some()
     }
 
     pub(super) async fn no_readers(&self) {

@@ -102,6 +102,10 @@ impl<T: Clone> Completion<T> {
         Self(call)
     }
 
+    pub(super) fn weak(&self) -> Weak<SharedCall<T>> {
+        self.0.clone()
+    }
+
     /// The call, if anything still waits for its result.
     pub(super) fn call(&self) -> Option<Arc<SharedCall<T>>> {
         self.0.upgrade()

@@ -2,7 +2,7 @@
 
 use std::{cmp, sync::Arc};
 
-use super::{encoded_entry::EncodedEntry, entry_run::EntryRun};
+use super::{encoded_entry::EncodedEntry, entry_run::EntryRun, moment::Moment};
 use crate::{
     cursor::Cursor,
     store::{Head, Limit, Outcome, Page, Start},
@@ -23,6 +23,8 @@ pub(super) struct ReadContext {
 #[derive(Debug)]
 pub(super) struct SharedPage {
     pub(super) context: ReadContext,
+    /// After the read.
+    pub(super) read_by: Moment,
     pub(super) outcome: Outcome,
     pub(super) from: Cursor,
     pub(super) runs: Vec<Arc<EntryRun>>,
@@ -43,7 +45,7 @@ impl SharedPage {
     pub(super) fn new(page: Page, context: ReadContext) -> Self {
         let Page { outcome, from, entries, next, head } = page;
         let entries: Vec<_> = entries.into_iter().map(EncodedEntry::new).collect();
-        Self { context, outcome, from, runs: EntryRun::split(&entries, next), next, head }
+        Self { context, read_by: Moment::now(), outcome, from, runs: EntryRun::split(&entries, next), next, head }
     }
 
     /// The page up to `last`, which becomes the position after it. A page that starts later then starts at `last`: the reader

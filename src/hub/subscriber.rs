@@ -17,6 +17,7 @@ use super::{
     error::SubscribeError,
     membership::Membership,
     shared::{ReaderGuard, Shared},
+    snapshot_request::ChannelSnapshots,
     subscription::Subscription,
     turns::Turn,
 };
@@ -55,6 +56,8 @@ pub struct Subscriber {
     /// [`Channels::MAX`].
     first: u8,
     ended: bool,
+    /// Whether the position has moved past hidden entries since the last delivery.
+    has_skipped: bool,
     guard: ReaderGuard,
 }
 
@@ -65,25 +68,35 @@ impl Subscriber {
         guard: ReaderGuard,
         subscription: &Subscription,
         page_events: usize,
-    ) -> Result<Self, StoreError> {
-        let start = |channel| subscription.start.of_channel(channel);
+    ) -> Result<Self, SubscribeError> {
+        let start = |channel| subscription.channel_start(channel);
+        let options = || subscription.options.clone();
+        let snapshots = subscription.options.as_ref().and_then(|options| ChannelSnapshots::of(options));
+        let with_snapshots = |reader: ChannelReader, channel: &Channel| match &snapshots {
+            Some(snapshots) => reader.with_snapshots(snapshots.clone(), subscription.channel_begin(channel)),
+            None => reader,
+        };
         let (channel_readers, channels) = match subscription.channels.as_slice() {
             [channel] => {
-                let channel_reader = ChannelReader::only(Membership::join(shared, channel)?, start(channel));
+                let channel_reader = ChannelReader::only(Membership::join(shared, channel)?, start(channel), options());
+                let channel_reader = with_snapshots(channel_reader, channel);
                 // The topic's copy of the name, so that the request's own can be dropped.
                 let channels = channel_reader.channel().into();
                 (ChannelReaders::One(channel_reader), channels)
             }
             several => {
-                let join =
-                    |channel| Ok(ChannelReader::one_of_several(Membership::join(shared, channel)?, start(channel)));
-                let channel_readers = several.iter().map(join).collect::<Result<_, StoreError>>()?;
+                let join = |channel| {
+                    let reader =
+                        ChannelReader::one_of_several(Membership::join(shared, channel)?, start(channel), options());
+                    Ok(with_snapshots(reader, channel))
+                };
+                let channel_readers = several.iter().map(join).collect::<Result<_, SubscribeError>>()?;
                 (ChannelReaders::Several(channel_readers), subscription.channels.clone())
             }
         };
         let first = u8::try_from(fastrand::usize(..channels.len())).unwrap_or(0);
         let page_events = u32::try_from(page_events).unwrap_or(u32::MAX);
-        Ok(Self { channel_readers, channels, page_events, first, ended: false, guard })
+        Ok(Self { channel_readers, channels, page_events, first, ended: false, has_skipped: false, guard })
     }
 
     /// The next delivery; `None` when there will be none.
@@ -101,10 +114,11 @@ impl Subscriber {
     #[must_use]
     pub fn cursors(&self) -> Cursors {
         let positions = || self.channels.iter().zip(self.channel_readers.iter().map(ChannelReader::position));
-        match (&self.channel_readers, self.channel_readers.first().and_then(ChannelReader::position)) {
+        let cursors = match (&self.channel_readers, self.channel_readers.first().and_then(ChannelReader::position)) {
             (ChannelReaders::One(_), Some(cursor)) => Cursors::from(cursor),
             _ => Cursors::of(positions().filter_map(|(channel, cursor)| Some((channel, cursor?)))),
-        }
+        };
+        cursors.under(self.channel_readers.first().and_then(ChannelReader::filter_hash))
     }
 
     /// The channels.
@@ -166,6 +180,10 @@ impl Subscriber {
         self.channel_readers.visit(&mut self.first, limit, visit)
     }
 
+    pub(crate) fn is_draining(&self) -> bool {
+        self.guard.shared.is_draining()
+    }
+
     pub(super) fn drain_hint(&self) -> Option<Duration> {
         self.guard.shared.drain_hint()
     }
@@ -189,6 +207,11 @@ impl Subscriber {
     /// Whether the last [`Subscriber::poll_delivery`] returned everything there was, and `cx` will be woken when there is more.
     pub(crate) fn is_parked(&self, cx: &Context<'_>) -> bool {
         self.channel_readers.iter().all(|reader| reader.is_parked(cx))
+    }
+
+    /// Whether the position has moved past entries that a filter hides since this or a delivery was last asked for.
+    pub(crate) fn take_skipped(&mut self) -> bool {
+        std::mem::take(&mut self.has_skipped)
     }
 
     /// Queues for a turn to hand out what it catches up on.
@@ -228,6 +251,30 @@ impl Subscriber {
     /// What a channel has to deliver, from the one whose turn it is. A failure that concerns more than its own channel comes
     /// after everything that the others have.
     fn poll_channels(&mut self, cx: &mut Context<'_>) -> Poll<Result<Delivery, SubscribeError>> {
+        let mut examined = 0;
+        loop {
+            let mut skipped = 0;
+            let polled = self.poll_each_channel(&mut skipped, cx);
+            if polled.is_ready() || skipped == 0 {
+                self.has_skipped &= polled.is_pending();
+                return polled;
+            }
+            self.has_skipped = true;
+            examined += skipped;
+            if examined >= MAX_EXAMINED {
+                // Other tasks come first.
+                cx.waker().wake_by_ref();
+                return Poll::Pending;
+            }
+        }
+    }
+
+    /// Adds the number of entries that it looked at and left out to `skipped`: what follows them has not been looked at then.
+    fn poll_each_channel(
+        &mut self,
+        skipped: &mut usize,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<Delivery, SubscribeError>> {
         let mut failure = None;
         let delivery = self.visit(|channel_reader, page_slot| {
             Visit::Break(match channel_reader.poll_peek(page_slot, cx) {
@@ -235,6 +282,10 @@ impl Subscriber {
                 Peeked::Reset(reset) => {
                     channel_reader.take_reset();
                     Delivery::Reset(reset)
+                }
+                Peeked::Snapshot(snapshot) => {
+                    channel_reader.take_snapshot();
+                    Delivery::Snapshot(snapshot)
                 }
                 Peeked::Closed(closed) => {
                     channel_reader.take_close();
@@ -250,6 +301,10 @@ impl Subscriber {
                         return Visit::Continue;
                     }
                 },
+                Peeked::Skipped { entries } => {
+                    *skipped += entries;
+                    return Visit::Continue;
+                }
                 Peeked::NeedsPageSlot => return Visit::NeedsPageSlot,
                 Peeked::Parked | Peeked::ReadPending | Peeked::Corrupt | Peeked::Ended => return Visit::Continue,
             })
@@ -267,6 +322,9 @@ impl Subscriber {
         Some(Delivery::Drained { retry })
     }
 }
+
+/// How many entries one poll looks at, and hides, before other tasks get their turn.
+const MAX_EXAMINED: usize = 10_000;
 
 impl Stream for Subscriber {
     type Item = Result<Delivery, SubscribeError>;

@@ -1,8 +1,13 @@
 //! What a reader asks for.
 
+use std::sync::Arc;
+
+use super::read_options::ReadOptions;
 use crate::{
     channel::{Channel, Channels},
-    cursor::Cursors,
+    cursor::{Cursors, FilterHash},
+    filter::Filter,
+    snapshot::Snapshots,
     store::{Reason, Start},
 };
 
@@ -22,11 +27,14 @@ use crate::{
 pub struct Subscription {
     pub(super) channels: Channels,
     pub(super) start: SubscriptionStart,
+    pub(super) options: Option<Arc<ReadOptions>>,
 }
 
 /// Where a subscription starts.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum SubscriptionStart {
+    /// Nothing was said: a snapshot if there is a provider, else the same start in every channel.
+    Fresh(Start),
     /// The same start in every channel.
     Start(Start),
     /// The client was here before.
@@ -38,7 +46,7 @@ pub(crate) enum SubscriptionStart {
 impl Subscription {
     /// Follows `channels` from their heads.
     pub fn new(channels: impl Into<Channels>) -> Self {
-        Self { channels: channels.into(), start: SubscriptionStart::Start(Start::Latest) }
+        Self { channels: channels.into(), start: SubscriptionStart::Fresh(Start::Latest), options: None }
     }
 
     /// Starts every channel at `start`.
@@ -47,10 +55,24 @@ impl Subscription {
         self.starting(SubscriptionStart::Start(start))
     }
 
-    /// Resumes after `cursors`. A channel that they do not name is reset with [`Reason::Unknown`].
+    /// Resumes after `cursors`. A channel that they do not name is reset with [`Reason::Unknown`], unless there is a provider of
+    /// [snapshots](Self::snapshots): then it starts with one.
     #[must_use]
     pub fn resume(self, cursors: &Cursors) -> Self {
         self.starting(SubscriptionStart::Resume(cursors.clone()))
+    }
+
+    /// Asks `snapshots` for the state of each channel whose start was not said, and after every reset: see
+    /// [`snapshot`](crate::snapshot). Default: none.
+    #[must_use]
+    pub fn snapshots(self, snapshots: Snapshots) -> Self {
+        self.with_options(|options| options.snapshots = Some(snapshots))
+    }
+
+    /// Reads only the entries that `filter` keeps.
+    #[must_use]
+    pub fn filter(self, filter: Filter) -> Self {
+        self.with_options(|options| options.filter = Some(filter))
     }
 
     /// The channels.
@@ -63,22 +85,69 @@ impl Subscription {
         Self { start, ..self }
     }
 
+    /// Reads these channels instead, from where they start for the others.
+    pub(crate) fn with_channels(self, channels: Channels) -> Self {
+        Self { channels, ..self }
+    }
+
+    /// The position that the client brought.
+    pub(crate) fn resumes_from(&self) -> Option<&Cursors> {
+        match &self.start {
+            SubscriptionStart::Resume(cursors) => Some(cursors),
+            _ => None,
+        }
+    }
+
+    /// The filter that its positions are valid for.
+    pub(crate) fn filter_hash(&self) -> Option<FilterHash> {
+        self.options.as_ref().and_then(|options| options.filter_hash())
+    }
+
+    /// Where one of its channels starts.
+    pub(super) fn channel_start(&self, channel: &Channel) -> ChannelStart {
+        let reset = |reason| (Start::Earliest, Some(reason));
+        match &self.start {
+            SubscriptionStart::Fresh(start) | SubscriptionStart::Start(start) => (*start, None),
+            SubscriptionStart::Resume(cursors) if cursors.filter() != self.filter_hash() => {
+                reset(Reason::FilterChanged)
+            }
+            SubscriptionStart::Resume(cursors) => match cursors.position(channel) {
+                Some(cursor) => (Start::After(cursor), None),
+                None => reset(Reason::Unknown),
+            },
+            SubscriptionStart::Unknown => reset(Reason::Unknown),
+        }
+    }
+
+    /// Whether anything says where one of its channels begins.
+    pub(super) fn channel_begin(&self, channel: &Channel) -> ChannelBegin {
+        match &self.start {
+            SubscriptionStart::Fresh(_) => ChannelBegin::Fresh,
+            // A position under another filter is reset.
+            SubscriptionStart::Resume(cursors) if cursors.filter() == self.filter_hash() => {
+                cursors.position(channel).map_or(ChannelBegin::Fresh, |_| ChannelBegin::Explicit)
+            }
+            _ => ChannelBegin::Explicit,
+        }
+    }
+
+    fn with_options(mut self, change: impl FnOnce(&mut ReadOptions)) -> Self {
+        change(Arc::make_mut(self.options.get_or_insert_default()));
+        self
+    }
+
     /// Whether the events of one answer are sorted by time.
     pub(super) fn is_by_time(&self) -> bool {
-        matches!(self.start, SubscriptionStart::Start(Start::Time(_)))
+        matches!(self.start, SubscriptionStart::Fresh(Start::Time(_)) | SubscriptionStart::Start(Start::Time(_)))
     }
 }
 
 /// Where one channel starts, and its reset if that is certain already.
 pub(super) type ChannelStart = (Start, Option<Reason>);
 
-impl SubscriptionStart {
-    pub(super) fn of_channel(&self, channel: &Channel) -> ChannelStart {
-        let unknown = (Start::Earliest, Some(Reason::Unknown));
-        match self {
-            Self::Start(start) => (*start, None),
-            Self::Resume(cursors) => cursors.position(channel).map_or(unknown, |cursor| (Start::After(cursor), None)),
-            Self::Unknown => unknown,
-        }
-    }
+/// Whether anything says where a channel begins.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum ChannelBegin {
+    Fresh,
+    Explicit,
 }

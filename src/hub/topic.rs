@@ -276,7 +276,8 @@ impl Topic {
     pub(super) fn note_unreadable(&self, error: &ReadError) {
         let Some(error) = error.corrupt() else { return };
         if lock(&self.state).ring.mark_unreadable() {
-            tracing::warn!(channel = %self.channel, %error, source = error.source(), "a channel cannot be followed");
+            // As a string, whose characters that change the direction of writing subscribers escape.
+            tracing::warn!(channel = self.channel.as_str(), %error, source = error.source(), "a channel cannot be followed");
         }
     }
 

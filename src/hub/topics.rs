@@ -44,6 +44,15 @@ impl Topics {
         self.lingering
     }
 
+    /// Whether a reader of `channel` keeps the number of channels within `max`. The one that has lingered longest makes room.
+    pub(super) fn make_room(&mut self, channel: &Channel, max: usize) -> bool {
+        if self.followed.len() < max || self.followed.contains_key(channel) {
+            return true;
+        }
+        while self.followed.len() >= max && self.drop_oldest() {}
+        self.followed.len() < max
+    }
+
     /// The topic of a channel that gets a reader.
     pub(super) fn join(&mut self, channel: &Channel, new_topic: impl FnOnce() -> Topic) -> &Arc<Topic> {
         let followed = self.followed.entry(channel.clone());
@@ -118,6 +127,19 @@ mod tests {
         }
         let left: Vec<_> = (0..5).filter(|n| topics.get(&channel(*n)).is_some()).collect();
         assert_eq!((left, topics.lingering()), (vec![2, 3, 4], 3));
+    }
+
+    #[test]
+    fn a_channel_beyond_the_limit_takes_the_place_of_one_that_lingers() {
+        let (mut topics, start) = (Topics::default(), Instant::now());
+        let slots = [0, 1].map(|n| topics.join(&channel(n), || topic(n)).join());
+        assert!(topics.make_room(&channel(2), 3) && topics.make_room(&channel(1), 2));
+        assert!(!topics.make_room(&channel(2), 2), "both have readers");
+        assert_eq!(topics.get(&channel(0)).unwrap().leave(&slots[0]), Occupancy::Empty);
+        topics.emptied(&channel(0), start, 10);
+        assert!(topics.make_room(&channel(2), 2));
+        assert_eq!((topics.len(), topics.lingering(), topics.get(&channel(0)).is_none()), (1, 0, true));
+        assert!(!topics.make_room(&channel(2), 0));
     }
 
     #[test]

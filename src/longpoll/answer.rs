@@ -18,14 +18,13 @@ use super::{
 };
 use crate::{
     body::{Answer, Body, EndSignals, HandlerFuture},
-    channel::Channels,
     cursor::{Cursor, Cursors},
     edge::{MAX_CHANNELS_IN_HEADERS, ReadTarget, Refusal, Responder, announce_close, finish},
-    encode::{ARRAY, empty_page, page},
+    encode::{ARRAY, SNAPSHOT_ARRAY, array_for, empty_page, page},
     hub::{Hub, Listen, Listened, Listening, Reset, SubscribeError, encode_joined},
     problem::Problem,
     request::{EVENTS_CLOSED, EVENTS_RESET, Offer, PREFERENCE_APPLIED, PollShape, ReadMethod, ReadRequest},
-    retry::retry_after,
+    retry::{Retry, jittered, retry_after},
     store::Store,
 };
 
@@ -33,12 +32,12 @@ impl Responder for LongPollOptions {
     const OFFER: Offer = Offer::LongPoll;
 
     /// Answers with an array of events, or an object that has one.
-    fn answer<S: Store>(&self, hub: &Hub<S>, channels: Channels, request: ReadRequest) -> HandlerFuture {
+    fn answer<S: Store>(&self, hub: &Hub<S>, target: ReadTarget, request: ReadRequest) -> HandlerFuture {
         let ReadRequest { method, version, shape, .. } = request;
-        if shape == PollShape::Array && channels.len() > MAX_CHANNELS_IN_HEADERS {
+        if shape == PollShape::Array && target.channels().len() > MAX_CHANNELS_IN_HEADERS {
             return HandlerFuture::ready(finish(method, too_many_for_headers().into_response()));
         }
-        let target = ReadTarget { channels, begin: request.begin, next_query: request.next_query };
+        let target = target.starting(request.begin, request.next_query);
         if method == ReadMethod::Head {
             let hub = hub.clone();
             return HandlerFuture::new(async move { head_response(&hub, &target, shape).await });
@@ -46,10 +45,9 @@ impl Responder for LongPollOptions {
         let PollLimits { wait, limit, honored_wait, .. } =
             PollLimits::new(request.wait, request.limit, self).with_jitter();
         let response_options = ResponseOptions { shape, on_reset: self.on_reset, version };
-        match hub.listening(&Listen::from(target.subscription()).wait(wait).limit(limit)) {
+        match hub.listening(&Listen::from(target.subscription.clone()).wait(wait).limit(limit)) {
             Ok(listening) => {
-                // The channels that the hub's readers share, so that the request's own can be dropped.
-                let target = ReadTarget { channels: listening.channels().clone(), ..target };
+                let target = target.sharing(listening.channels());
                 HandlerFuture::new(ParkedPoll { listening: Some(listening), target, honored_wait, response_options })
             }
             Err(error) => HandlerFuture::ready(respond(&target, response_options, Err(error), hub.failure_backoff())),
@@ -86,6 +84,10 @@ impl Answer for ParkedPoll {
         let Some(mut listening) = this.listening.as_mut().as_pin_mut() else { return Poll::Pending };
         if end.poll(cx).is_ready() {
             listening.as_mut().end_wait();
+        }
+        if end.is_over() {
+            this.listening.set(None);
+            return Poll::Ready(ended_response(this.target, *this.response_options, end.retry()));
         }
         let listened = ready!(listening.as_mut().poll(|| {}, cx));
         let backoff = listening.failure_backoff();
@@ -125,7 +127,7 @@ fn build_response(
     backoff: Duration,
 ) -> Response<Body> {
     let problem = match (listened, target.cursors()) {
-        (Ok(listened), _) if on_reset == OnReset::Refuse && !listened.resets.is_empty() => {
+        (Ok(listened), _) if on_reset == OnReset::Refuse && listened.resets.iter().any(is_refused) => {
             gone(target, &listened.resets)
         }
         (Ok(listened), _) => return events_response(target, shape, &listened),
@@ -138,14 +140,22 @@ fn build_response(
     finish(ReadMethod::Get, problem.into_response())
 }
 
+/// A reset that a snapshot follows leaves the client no choice to make.
+fn is_refused(reset: &Reset) -> bool {
+    !reset.snapshot_follows
+}
+
 fn events_response(target: &ReadTarget, shape: PollShape, listened: &Listened) -> Response<Body> {
-    let array = match listened.run() {
-        Some(events) => events.joined(&ARRAY),
-        None => encode_joined(&listened.encoded_entries(), &ARRAY).into(),
+    let array = match (listened.run(), listened.snapshots.as_slice()) {
+        _ if !target.view.is_plain() => array_for(listened, &target.view).into(),
+        (Some(events), _) => events.joined(&ARRAY),
+        (None, [snapshot]) if listened.events.is_empty() => snapshot.to_batch().joined(&SNAPSHOT_ARRAY),
+        (None, [_, ..]) => array_for(listened, &target.view).into(),
+        (None, []) => encode_joined(&listened.encoded_entries(), &ARRAY).into(),
     };
     match shape {
         PollShape::Array => ok_response(array, response_head::array(target, listened)),
-        PollShape::Page => ok_response(page(&array, listened), response_head::page(listened.retry)),
+        PollShape::Page => ok_response(page(&array, listened, &target.view), response_head::page(listened.retry)),
     }
 }
 
@@ -159,6 +169,23 @@ fn draining_response(target: &ReadTarget, shape: PollShape, cursors: &Cursors, r
         PollShape::Page => ok_response(empty_page(cursors, retry), response_head::page(Some(retry))),
     }
 }
+
+/// The response to a reader whose access has ended, whatever there is by now.
+fn ended_response(target: &ReadTarget, options: ResponseOptions, retry: Option<Duration>) -> Response<Body> {
+    let retry = retry.unwrap_or_else(|| jittered(ENDED_RETRY));
+    match target.cursors() {
+        Some(cursors) => draining_response(target, options.shape, cursors, retry),
+        // Without a position an empty array would mean that nothing was missed.
+        None => {
+            let problem =
+                Problem::new(StatusCode::SERVICE_UNAVAILABLE, "the access of this request has ended; ask again");
+            finish(ReadMethod::Get, problem.kind("grant-ended").temporary(Retry::After(retry)).into_response())
+        }
+    }
+}
+
+/// When the client of a poll comes back that ended with its access.
+const ENDED_RETRY: Duration = Duration::from_secs(1);
 
 fn ok_response(bytes: impl Into<Bytes>, head: HeaderMap) -> Response<Body> {
     let mut response = Response::new(Body::full(bytes));
@@ -183,10 +210,10 @@ fn gone(target: &ReadTarget, resets: &[Reset]) -> Problem {
     };
     let each = |reset: &Reset| {
         json!({
-            "channel": reset.channel.as_str(),
+            "channel": target.view.channel(&reset.channel),
             "reason": reset.reason.as_str(),
-            "earliest": reset.earliest.to_string(),
-            "latest": reset.latest.to_string(),
+            "earliest": target.view.cursor(reset.earliest).to_string(),
+            "latest": target.view.cursor(reset.latest).to_string(),
         })
     };
     let detail = "events after this position may be gone: read what is left from `earliest`, or continue from `latest`";
@@ -203,7 +230,7 @@ fn gone(target: &ReadTarget, resets: &[Reset]) -> Problem {
 
 /// The response to `HEAD`: the heads of the channels.
 async fn head_response<S: Store>(hub: &Hub<S>, target: &ReadTarget, shape: PollShape) -> Response<Body> {
-    let heads = match hub.heads(&target.channels).await {
+    let heads = match hub.heads(target.channels()).await {
         Ok(heads) => heads,
         Err(error) => {
             let problem = Problem::from_store_error(&error).backing_off(hub.failure_backoff());

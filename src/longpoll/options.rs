@@ -60,7 +60,8 @@ impl LongPollOptions {
         Self { limit: limit.max(1), ..self }
     }
 
-    /// Answers a position that cannot be continued with `410` and the positions to choose from, instead of with what is left.
+    /// Answers a position that cannot be continued with `410` and the positions to choose from, instead of with what is left. Not where
+    /// there are [snapshots](crate::snapshot): then the state follows.
     #[must_use]
     pub fn refuse_resets(self) -> Self {
         Self { on_reset: OnReset::Refuse, ..self }

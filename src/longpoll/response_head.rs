@@ -6,7 +6,6 @@ use http::{HeaderMap, HeaderValue, header};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 
 use crate::{
-    channel::Channel,
     cursor::Cursors,
     edge::{ACCEPT, ReadTarget, position_header},
     encode::CORRUPT,
@@ -32,7 +31,7 @@ pub(super) fn array(target: &ReadTarget, listened: &Listened) -> HeaderMap {
     headers.extend(resets_value(target, &listened.resets).map(|value| (EVENTS_RESET, value)));
     let mut failed = listened.failed.iter().map(|failed| &failed.channel);
     if let Some(first) = failed.next() {
-        let alone = Some(first).filter(|_| failed.next().is_none());
+        let alone = Some(target.view.channel(first)).filter(|_| failed.next().is_none());
         headers.extend(reason_value(CORRUPT, alone).map(|value| (EVENTS_ERROR, value)));
     }
     if listened.closed {
@@ -102,7 +101,10 @@ struct CachedHead {
 pub(super) fn resets_value(target: &ReadTarget, resets: &[Reset]) -> Option<HeaderValue> {
     match resets {
         [] => None,
-        [reset] => reason_value(reset.reason.as_str(), Some(&reset.channel).filter(|_| target.channels.len() > 1)),
+        [reset] => reason_value(
+            reset.reason.as_str(),
+            Some(target.view.channel(&reset.channel)).filter(|_| target.channels().len() > 1),
+        ),
         several => {
             let mut reasons: Vec<_> = several.iter().map(|reset| reset.reason.as_str()).collect();
             reasons.sort_unstable();
@@ -113,8 +115,8 @@ pub(super) fn resets_value(target: &ReadTarget, resets: &[Reset]) -> Option<Head
 }
 
 /// A reason and the channel's name, which is left out when it is long.
-fn reason_value(reason: &'static str, channel: Option<&Channel>) -> Option<HeaderValue> {
-    let name = channel.map(|channel| utf8_percent_encode(channel.as_str(), &ENCODED).to_string());
+fn reason_value(reason: &'static str, channel: Option<&str>) -> Option<HeaderValue> {
+    let name = channel.map(|channel| utf8_percent_encode(channel, &ENCODED).to_string());
     match name.filter(|name| name.len() <= MAX_NAME_BYTES) {
         Some(name) => HeaderValue::try_from(format!("{reason};channel=\"{name}\"")).ok(),
         None => Some(HeaderValue::from_static(reason)),
@@ -134,21 +136,20 @@ const ENCODED: AsciiSet = NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_'
 mod tests {
     use super::*;
     use crate::{
-        channel::Channels,
+        channel::{Channel, Channels},
         cursor::Cursor,
-        hub::SubscriptionStart,
-        store::{Reason, Start},
+        store::Reason,
     };
 
     const AT: Cursor = Cursor { epoch: u64::MAX, seq: u64::MAX, tag: u32::MAX };
 
     fn target(names: &[&str]) -> ReadTarget {
         let channels = Channels::new(names.iter().map(|name| Channel::new(name).unwrap())).unwrap();
-        ReadTarget { channels, begin: SubscriptionStart::Start(Start::Latest), next_query: Box::default() }
+        ReadTarget::new(channels.into(), None)
     }
 
     fn reset(name: &str, reason: Reason) -> Reset {
-        Reset { channel: Channel::new(name).unwrap(), reason, earliest: AT, latest: AT }
+        Reset { channel: Channel::new(name).unwrap(), reason, earliest: AT, latest: AT, snapshot_follows: false }
     }
 
     #[test]
@@ -174,7 +175,7 @@ mod tests {
     fn a_name_of_at_most_256_bytes_is_sent() {
         // Three of the encoded bytes are one of the name.
         let value_with = |plain: usize| {
-            let name = Channel::new(format!(" {}", "a".repeat(plain))).unwrap();
+            let name = format!(" {}", "a".repeat(plain));
             reason_value(CORRUPT, Some(&name)).unwrap().to_str().unwrap().to_owned()
         };
         assert_eq!(value_with(253), format!("corrupt;channel=\"%20{}\"", "a".repeat(253)));

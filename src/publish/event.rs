@@ -22,12 +22,11 @@ pub(super) struct PublishLimits {
     pub(super) max_events: usize,
     /// Maximum bytes of an event's data.
     pub(super) max_event: usize,
+    /// Maximum nesting of arrays and objects of an event's data.
+    pub(super) max_depth: usize,
     /// What the time of an event is compared with.
     pub(super) clock: Clock,
 }
-
-/// Maximum nesting of arrays and objects: what the JSON parsers of readers can be expected to accept.
-const MAX_NESTING: usize = 128;
 
 /// How far in the future the time of an event may be, in milliseconds. Once an event is dropped, a reader that asks for
 /// events after an earlier time gets a reset: with a time in the far future all such readers would get one for ever.
@@ -35,12 +34,12 @@ const MAX_AHEAD_MS: u64 = 60 * 60 * 1000;
 
 /// Checks `event` against the limits.
 pub(super) fn check_event(event: &Event, limits: &PublishLimits) -> Result<(), Problem> {
-    let (data, max) = (event.data(), limits.max_event);
+    let (data, max, max_depth) = (event.data(), limits.max_event, limits.max_depth);
     if data.len() > max {
         return Err(invalid(format!("the data has {} bytes; at most {max} are accepted", data.len())));
     }
-    if data.as_text().is_none() && nesting_depth(data.as_shown()) > MAX_NESTING {
-        return Err(invalid(format!("the data has more than {MAX_NESTING} levels of nested arrays and objects")));
+    if data.as_text().is_none() && nesting_depth(data.as_shown()) > max_depth {
+        return Err(invalid(format!("the data has more than {max_depth} levels of nested arrays and objects")));
     }
     if event.time().is_some_and(|time| time > limits.clock.now().saturating_add(MAX_AHEAD_MS)) {
         return Err(invalid("`time`: is more than an hour in the future".to_owned()).parameter("time"));
@@ -159,7 +158,13 @@ mod tests {
 
     #[test]
     fn a_time_may_be_an_hour_in_the_future() {
-        let limits = |now| PublishLimits { max_body: 0, max_events: 1, max_event: 10, clock: Clock::new(move || now) };
+        let limits = |now| PublishLimits {
+            max_body: 0,
+            max_events: 1,
+            max_event: 10,
+            max_depth: 128,
+            clock: Clock::new(move || now),
+        };
         let table = [
             (0, 0, true),
             (5, MAX_AHEAD_MS + 5, true),

@@ -3,7 +3,7 @@
 
 use std::{
     future::{Future, poll_fn},
-    pin::pin,
+    pin::{Pin, pin},
     sync::Arc,
     task::Poll,
     time::Duration,
@@ -62,14 +62,17 @@ impl InFlight {
         channel: &Channel,
         append: Append,
     ) -> Result<Appended, StoreError> {
-        let mut append = pin!(hub.append(channel, append));
-        // A store in memory is ready at once, so that neither the clock nor a timer is needed.
-        if let Poll::Ready(appended) = poll_fn(|cx| Poll::Ready(append.as_mut().poll(cx))).await {
-            return appended;
-        }
-        match timeout(self.append_timeout, append).await {
-            Ok(appended) => appended,
-            Err(_) => Err(StoreError::Unknown(format!("no answer within {:?}", self.append_timeout).into())),
-        }
+        let appended = in_time(self.append_timeout, pin!(hub.append(channel, append))).await;
+        let no_answer = || StoreError::Unknown(format!("no answer within {:?}", self.append_timeout).into());
+        appended.unwrap_or_else(|| Err(no_answer()))
     }
+}
+
+/// The output of `future`, or `None` after `limit`. A body that arrived with its head and a store in memory are ready at once,
+/// so that neither the clock nor a timer is needed.
+pub(super) async fn in_time<F: Future>(limit: Duration, mut future: Pin<&mut F>) -> Option<F::Output> {
+    if let Poll::Ready(output) = poll_fn(|cx| Poll::Ready(future.as_mut().poll(cx))).await {
+        return Some(output);
+    }
+    timeout(limit, future).await.ok()
 }

@@ -1,12 +1,13 @@
 //! Reads a request's body up to a limit. Knows nothing of its content.
 
-use std::{error::Error, pin::Pin};
+use std::{error::Error, pin::Pin, time::Duration};
 
 use bytes::{Buf as _, BufMut as _, Bytes};
 use http::StatusCode;
 use http_body_util::{BodyExt as _, LengthLimitError};
 
-use crate::{problem::Problem, request::BadParameter};
+use super::body_memory::{Reserved, UNCOUNTED};
+use crate::{problem::Problem, request::BadParameter, retry::Retry};
 
 pub(super) type BoxError = Box<dyn Error + Send + Sync>;
 
@@ -67,28 +68,40 @@ where
         }
     }
 
-    /// The whole body, up to `max_bytes`. Stops reading at the first error.
-    pub(super) async fn collect(&mut self, max_bytes: usize) -> Result<Bytes, Problem> {
+    /// The whole body, up to `max_bytes`, in the memory that is `reserved` for it. Stops reading at the first error.
+    pub(super) async fn collect(&mut self, max_bytes: usize, reserved: &mut Reserved<'_>) -> Result<Bytes, Problem> {
         let length = self.min_remaining();
+        let longest = self.body.size_hint().upper().map_or(max_bytes, |upper| max_bytes.min(upper as usize));
         if length > max_bytes as u64 {
             return Err(too_large(max_bytes));
         }
         // Copied into one buffer: a chunk keeps the buffer alive that it was read into, which for a chunk of one byte is many
         // times its size.
-        let mut whole = Vec::with_capacity(MAX_PREALLOCATED.min(length as usize));
+        let mut whole = Vec::with_capacity(UNCOUNTED.min(length as usize));
         while let Some(data) = self.next_chunk().await {
             let data = data.map_err(|error| read_failed(error.as_ref(), max_bytes))?;
             if data.remaining() > max_bytes - whole.len() {
                 return Err(too_large(max_bytes));
             }
+            let (needed, doubled) = (whole.len() + data.remaining(), longest.min(2 * whole.capacity()));
+            if needed > whole.capacity() {
+                let capacity = needed.max(doubled);
+                reserved.grow_to(capacity)?;
+                whole.reserve_exact(capacity - whole.len());
+            }
             whole.put(data);
         }
         Ok(whole.into())
     }
-}
 
-/// The announced length of a body is allocated at once up to this many bytes.
-const MAX_PREALLOCATED: usize = 16 << 10;
+    /// Gives up a body that takes too long to arrive: what is left of it will not be read.
+    pub(super) fn give_up(&mut self, after: Duration) -> Problem {
+        self.progress = ReadProgress::Failed;
+        Problem::new(StatusCode::REQUEST_TIMEOUT, format!("the body did not arrive within {after:?}"))
+            .kind("body-timeout")
+            .temporary(Retry::SOON)
+    }
+}
 
 fn read_failed(error: &(dyn Error + 'static), max_bytes: usize) -> Problem {
     let mut causes = std::iter::successors(Some(error), |&error| error.source());
@@ -116,7 +129,7 @@ mod tests {
     use http_body::Frame;
     use http_body_util::{Full, Limited};
 
-    use super::*;
+    use super::{super::body_memory::BodyMemory, *};
 
     /// Frames of one byte, then an error.
     struct Bytewise {
@@ -145,7 +158,7 @@ mod tests {
         B::Error: Into<BoxError>,
     {
         let body = pin!(body);
-        IncomingBody::new(body).collect(max_bytes).await
+        IncomingBody::new(body).collect(max_bytes, &mut BodyMemory::new(0).reserve()).await
     }
 
     fn status<T>(read: Result<T, Problem>) -> u16 {

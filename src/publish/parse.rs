@@ -139,7 +139,7 @@ mod tests {
     use crate::{event::EventKey, store::Clock};
 
     fn limits() -> PublishLimits {
-        PublishLimits { max_body: 1000, max_events: 4, max_event: 300, clock: Clock::new(|| 1_000) }
+        PublishLimits { max_body: 1000, max_events: 4, max_event: 300, max_depth: 128, clock: Clock::new(|| 1_000) }
     }
 
     /// `parse` waits for nothing, so it only has to be polled until it is done.

@@ -1,35 +1,58 @@
 //! Handles one publish, from its body to its response.
 
-use std::pin::pin;
+use std::{pin::pin, sync::Arc, time::Duration};
 
 use bytes::Bytes;
-use http::Response;
+use http::{Response, StatusCode};
+use tokio::time::Instant;
 
 use super::{
+    body_memory::BodyMemory,
     event::PublishLimits,
-    in_flight::InFlight,
+    in_flight::{InFlight, in_time},
     incoming_body::{BoxError, IncomingBody},
     line_numbers::LineNumbers,
     parse::{ParsedBody, parse},
+    rate_limit::RateLimit,
     refuse::{Refuser, SendMode},
     request_head::{ALLOW, RequestHead},
     response::{batch_response, single_response},
 };
-use crate::{body::Body, channel::Channel, hub::Hub, problem::Problem, store::Store};
+use crate::{
+    body::Body,
+    channel::Channel,
+    encode::View,
+    hub::{Asked, Denied, Hub, Terms},
+    problem::Problem,
+    request::Rejection,
+    retry::Retry,
+    store::Store,
+};
 
 /// What the publishes of a service share.
 pub(super) struct Publisher<S> {
     pub(super) hub: Hub<S>,
     pub(super) limits: PublishLimits,
+    pub(super) body_timeout: Duration,
+    pub(super) body_memory: BodyMemory,
+    pub(super) rate_limit: Option<Arc<RateLimit>>,
     pub(super) in_flight: InFlight,
     pub(super) refuser: Refuser,
+}
+
+/// The channel of a publish, and how the client sees its positions.
+pub(super) struct PublishTarget {
+    pub(super) channel: Channel,
+    pub(super) view: View,
+    pub(super) terms: Option<Box<Terms>>,
+    pub(super) asked: Asked,
 }
 
 impl<S: Store> Publisher<S> {
     /// The response to a request about which everything but the body is decided.
     pub(super) async fn respond<B>(
         self,
-        decided: Result<(Channel, RequestHead), Problem>,
+        decided: Result<(PublishTarget, RequestHead), Problem>,
         send_mode: SendMode,
         body: B,
     ) -> Response<Body>
@@ -40,7 +63,10 @@ impl<S: Store> Publisher<S> {
         let body = pin!(body);
         let mut body = IncomingBody::new(body);
         let published = match decided {
-            Ok((channel, head)) => self.publish(&channel, head, &mut body).await,
+            Ok((target, head)) => match self.check_grant(&target).await {
+                Ok(()) => self.publish(&target, head, &mut body).await,
+                Err(problem) => Err(problem),
+            },
             Err(problem) => Err(problem),
         };
         match published {
@@ -49,9 +75,25 @@ impl<S: Store> Publisher<S> {
         }
     }
 
+    /// Counts the publish, if it has a subject.
+    pub(super) fn check_rate(&self, target: &PublishTarget) -> Result<(), Problem> {
+        let Some(subject) = target.terms.as_ref().and_then(|terms| terms.subject.as_ref()) else { return Ok(()) };
+        self.hub.take_publish(subject).map_err(|retry| Rejection::too_many(retry).into())
+    }
+
+    /// Checks that the grant has not ended, which may have to wait until the hub knows all revocations.
+    async fn check_grant(&self, target: &PublishTarget) -> Result<(), Problem> {
+        let Some(terms) = &target.terms else { return Ok(()) };
+        let mut checked = self.hub.check(terms, target.asked);
+        if checked == Err(Denied::NotFollowing) && self.hub.following().await.is_ok() {
+            checked = self.hub.check(terms, target.asked);
+        }
+        Ok(checked?)
+    }
+
     async fn publish<B>(
         &self,
-        channel: &Channel,
+        target: &PublishTarget,
         head: RequestHead,
         body: &mut IncomingBody<'_, B>,
     ) -> Result<Response<Body>, Problem>
@@ -61,25 +103,36 @@ impl<S: Store> Publisher<S> {
     {
         // Without a usable content type only an empty body is accepted, to close the channel.
         let max_bytes = if head.content_type.is_ok() { self.limits.max_body } else { 0 };
-        let body = match (body.collect(max_bytes).await, &head.content_type) {
+        let mut reserved = self.body_memory.reserve();
+        let collected = in_time(self.body_timeout, pin!(body.collect(max_bytes, &mut reserved))).await;
+        let collected = collected.unwrap_or_else(|| Err(body.give_up(self.body_timeout)));
+        let body = match (collected, &head.content_type) {
             (Err(_), Err(_)) => return Err(head.content_type.err().unwrap_or_else(|| Problem::not_allowed(ALLOW))),
             (body, _) => body?,
         };
         // Boxed, so that a request takes less memory while its body is still arriving, which is where slow clients wait.
-        Box::pin(self.append(channel, head, body)).await
+        Box::pin(self.append(target, head, body)).await
     }
 
-    async fn append(&self, channel: &Channel, head: RequestHead, body: Bytes) -> Result<Response<Body>, Problem> {
+    fn accept_rate(&self, events: usize) -> Result<(), Problem> {
+        let accepted = self.rate_limit.as_ref().map_or(Ok(()), |limit| limit.accept(events, Instant::now()));
+        accepted.map_err(too_fast)
+    }
+
+    async fn append(&self, target: &PublishTarget, head: RequestHead, body: Bytes) -> Result<Response<Body>, Problem> {
+        let PublishTarget { channel, view, .. } = target;
         // Only now that the body is complete: otherwise slow clients could hold all permits.
         let _permit = self.in_flight.acquire()?;
         match parse(head, body, &self.limits).await? {
             ParsedBody::Single(append) => {
+                self.accept_rate(1)?;
                 let appended = self.in_flight.append(&self.hub, channel, append).await;
-                Ok(single_response(&appended.map_err(|error| LineNumbers::default().problem(error))?))
+                Ok(single_response(&appended.map_err(|error| LineNumbers::default().problem(error))?, view))
             }
             ParsedBody::Batch(append, line_numbers) => {
+                self.accept_rate(append.events.len())?;
                 let appended = self.in_flight.append(&self.hub, channel, append).await;
-                Ok(batch_response(&appended.map_err(|error| line_numbers.problem(error))?))
+                Ok(batch_response(&appended.map_err(|error| line_numbers.problem(error))?, view))
             }
         }
     }
@@ -87,8 +140,24 @@ impl<S: Store> Publisher<S> {
 
 impl<S> Clone for Publisher<S> {
     fn clone(&self) -> Self {
-        let Self { hub, limits, in_flight, refuser } = self;
-        let (limits, in_flight, refuser) = (limits.clone(), in_flight.clone(), refuser.clone());
-        Self { hub: hub.clone(), limits, in_flight, refuser }
+        Self {
+            hub: self.hub.clone(),
+            limits: self.limits.clone(),
+            body_timeout: self.body_timeout,
+            body_memory: self.body_memory.clone(),
+            rate_limit: self.rate_limit.clone(),
+            in_flight: self.in_flight.clone(),
+            refuser: self.refuser.clone(),
+        }
     }
+}
+
+/// The problem of clients that together publish too much: it is nobody's own fault, so it is no 429.
+fn too_fast(retry: Duration) -> Problem {
+    Problem::new(
+        StatusCode::SERVICE_UNAVAILABLE,
+        "events are published faster than this service accepts; try again later",
+    )
+    .kind("too-many-publishes")
+    .temporary(Retry::After(retry.mul_f64(1.0 + fastrand::f64() / 2.0)))
 }

@@ -6,6 +6,7 @@ use serde::Serialize;
 use crate::{
     body::Body,
     cursor::Cursor,
+    encode::View,
     request::{EVENTS_CLOSED, LAST_EVENT_ID},
     store::{Appended, Receipt},
 };
@@ -19,22 +20,23 @@ struct BatchResponse {
 }
 
 /// `{"id":"…"}`, and `"duplicate":true` when the event had been appended before.
-pub(super) fn single_response(appended: &Appended) -> Response<Body> {
-    let id = last_position(appended).to_text();
+pub(super) fn single_response(appended: &Appended, view: &View) -> Response<Body> {
+    let id = view.cursor(last_position(appended)).to_string();
     let duplicate = appended.receipts.iter().any(|receipt| receipt.duplicate);
     let end: &[u8] = if duplicate { br#"","duplicate":true}"# } else { br#""}"# };
     // The text of a cursor has no characters that JSON escapes.
-    ok_response(appended, [br#"{"id":""#, &id[..], end].concat(), &id)
+    ok_response(appended, [br#"{"id":""#, id.as_bytes(), end].concat(), &id)
 }
 
 /// `{"ids":[…]}`, and `"duplicates":[…]` when some of the events had been appended before.
-pub(super) fn batch_response(appended: &Appended) -> Response<Body> {
+pub(super) fn batch_response(appended: &Appended, view: &View) -> Response<Body> {
     let receipts = || appended.receipts.iter();
-    let ids = receipts().map(|receipt| receipt.cursor.to_string()).collect();
+    let ids = receipts().map(|receipt| view.cursor(receipt.cursor).to_string()).collect();
     let duplicate = |(at, receipt): (usize, &Receipt)| receipt.duplicate.then_some(at);
     let ids = BatchResponse { ids, duplicates: receipts().enumerate().filter_map(duplicate).collect() };
     // Cannot fail: strings and numbers always serialise.
-    ok_response(appended, serde_json::to_vec(&ids).unwrap_or_default(), &last_position(appended).to_text())
+    let position = view.cursor(last_position(appended)).to_string();
+    ok_response(appended, serde_json::to_vec(&ids).unwrap_or_default(), &position)
 }
 
 /// The position of the last event.
@@ -43,12 +45,12 @@ fn last_position(appended: &Appended) -> Cursor {
 }
 
 /// `200` with the position of the last event: a reader that starts after it gets what follows.
-fn ok_response(appended: &Appended, ids: Vec<u8>, position: &[u8]) -> Response<Body> {
+fn ok_response(appended: &Appended, ids: Vec<u8>, position: &str) -> Response<Body> {
     let mut response = Response::new(Body::full(ids));
     let headers = response.headers_mut();
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
-    headers.extend(HeaderValue::from_bytes(position).map(|position| (LAST_EVENT_ID, position)));
+    headers.extend(HeaderValue::try_from(position).map(|position| (LAST_EVENT_ID, position)));
     if appended.head.closed {
         headers.insert(EVENTS_CLOSED, HeaderValue::from_static("true"));
     }

@@ -41,7 +41,7 @@ impl ReadRequest {
             method,
             version: request.version,
             transport,
-            begin: begin.or(parameters.begin).unwrap_or(SubscriptionStart::Start(settings.start)),
+            begin: begin.or(parameters.begin).unwrap_or(SubscriptionStart::Fresh(settings.start)),
             next_query: next_query.into_pairs(),
             wait: wait.or_else(|| preferred_wait(&request.headers).map(Wait::Preferred)),
             limit: parameters.limit,

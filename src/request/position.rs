@@ -30,6 +30,8 @@ impl Position {
     /// Adds a value, which may be a list: intermediaries join header lines of one name with commas (RFC 9110, section 5.3).
     pub(super) fn add(&mut self, value: &[u8]) {
         for part in value.split(|&byte| byte == b',').map(<[u8]>::trim_ascii).filter(|part| !part.is_empty()) {
+            // What is longer than any position is not copied.
+            let part = part.get(..=Cursors::MAX_TEXT_LEN).unwrap_or(part);
             let first = self.first.get_or_insert_with(|| part.into());
             self.contradictory |= **first != *part;
         }

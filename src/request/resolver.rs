@@ -1,4 +1,4 @@
-//! Which channels a request is for, and whether it may access them: the trait, and the ready-made resolvers.
+//! What a request may access: the trait, and the ready-made resolvers.
 
 use std::{borrow::Cow, error::Error, fmt, sync::Arc, time::Duration};
 
@@ -9,17 +9,18 @@ use super::query::Pairs;
 use crate::{
     channel::{Channel, Channels},
     error::{InvalidChannel, InvalidChannels},
+    grant::Grant,
 };
 
-/// Names the channels of a request, or rejects it: the rule of an application as a type. See the [module docs](super).
+/// Says what a request may access, or rejects it: the rule of an application as a type. See the [module docs](super).
 ///
-/// A function needs no type of its own: the services' `new` takes it. `with_resolver` takes a type that implements this trait,
+/// A function needs no type of its own: the services' `new` takes it, whether it returns [`Channels`] or a [`Grant`]. `with_resolver` takes a type that implements this trait,
 /// and `fixed` takes channels.
 ///
 /// It is called for every request, also on a reconnect: a cursor never grants access. An asynchronous check (a database,
 /// another service) belongs in a handler that calls [`EventService::respond`](crate::EventService::respond), or in a layer
-/// that inserts a `Channels` value into the request's extensions; the reading services use such a value instead of their
-/// resolver.
+/// that inserts a `Grant` or a `Channels` value into the request's extensions; the reading services use such a value instead of
+/// their resolver.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` is not a resolver",
     label = "this type does not implement `Resolver`",
@@ -27,11 +28,11 @@ use crate::{
     note = "make an asynchronous check in a handler that calls `EventService::respond`"
 )]
 pub trait Resolver: Send + Sync + 'static {
-    /// The channels that this request is for.
+    /// What this request may access.
     ///
     /// # Errors
     /// A [`Rejection`] when the request is not served.
-    fn resolve(&self, request: &Parts) -> Result<Channels, Rejection>;
+    fn resolve(&self, request: &Parts) -> Result<Grant, Rejection>;
 }
 
 impl Channels {
@@ -195,31 +196,43 @@ impl fmt::Display for BadParameter {
     }
 }
 
+impl Grant {
+    /// Forbids the channels that are this crate's own.
+    pub(crate) fn without_reserved_channels(self) -> Result<Self, Rejection> {
+        if self.channels.iter().any(Channel::is_reserved) { Err(Rejection::forbidden()) } else { Ok(self) }
+    }
+}
+
 /// The resolver that the clones of a service share.
 #[derive(Clone)]
 pub(crate) struct SharedResolver(Arc<ResolverFn>);
 
-type ResolverFn = dyn Fn(&Parts) -> Result<Channels, Rejection> + Send + Sync;
+type ResolverFn = dyn Fn(&Parts) -> Result<Grant, Rejection> + Send + Sync;
 
 impl SharedResolver {
-    pub(crate) fn new(resolver: impl Fn(&Parts) -> Result<Channels, Rejection> + Send + Sync + 'static) -> Self {
-        Self(Arc::new(resolver))
+    pub(crate) fn new<G: Into<Grant>>(
+        resolver: impl Fn(&Parts) -> Result<G, Rejection> + Send + Sync + 'static,
+    ) -> Self {
+        Self(Arc::new(move |request| resolver(request).map(Into::into)))
     }
 
-    /// The channels that a request to read is for.
-    pub(crate) fn channels(&self, request: &Parts) -> Result<Channels, Rejection> {
-        match request.extensions.get::<Channels>() {
-            Some(channels) => Ok(channels.clone()),
-            None => (self.0)(request),
-        }
+    /// What a layer in front decided that a request may read.
+    pub(crate) fn decided(request: &Parts) -> Option<Grant> {
+        let extensions = &request.extensions;
+        extensions.get::<Grant>().cloned().or_else(|| extensions.get::<Channels>().map(Grant::from))
     }
 
-    /// The one channel that a publish is for. Extensions are ignored, because a layer that grants read access does not grant
-    /// write access.
-    pub(crate) fn channel(&self, request: &Parts) -> Result<Channel, Rejection> {
-        let channels = (self.0)(request)?;
-        match channels.as_slice() {
-            [channel] => Ok(channel.clone()),
+    /// What the application says that a request may read.
+    pub(crate) fn ask(&self, request: &Parts) -> Result<Grant, Rejection> {
+        (self.0)(request)
+    }
+
+    /// The one channel that a publish is for, and the grant that names it. Extensions are ignored, because a layer that grants
+    /// read access does not grant write access.
+    pub(crate) fn channel(&self, request: &Parts) -> Result<(Channel, Grant), Rejection> {
+        let grant = self.ask(request)?.without_reserved_channels()?;
+        match grant.channels.as_slice() {
+            [channel] => Ok((channel.clone(), grant)),
             _ => Err(BadParameter::new("channel", "must name exactly one channel").into()),
         }
     }
@@ -282,16 +295,22 @@ mod tests {
 
     #[test]
     fn channels_that_a_layer_grants_are_used_for_reading_only() {
-        let one = SharedResolver::new(|_| Err(Rejection::forbidden()));
+        let read = |resolver: &SharedResolver, request: &Parts| {
+            let grant = SharedResolver::decided(request).map_or_else(|| resolver.ask(request), Ok);
+            grant.map(|grant| grant.channels)
+        };
+        let one = SharedResolver::new(|_| Err::<Channels, _>(Rejection::forbidden()));
         let mut request = parts("/");
         request.extensions.insert(Channels::from(Channel::new("granted").unwrap()));
-        assert_eq!(names(one.channels(&request)).unwrap(), ["granted"]);
+        assert_eq!(names(read(&one, &request)).unwrap(), ["granted"]);
         assert!(one.channel(&request).is_err());
-        let fixed = SharedResolver::new(|_| Ok(Channel::new("fixed")?.into()));
-        assert_eq!(fixed.channel(&request).unwrap().as_str(), "fixed");
-        assert_eq!(names(fixed.channels(&parts("/"))).unwrap(), ["fixed"]);
+        let fixed = SharedResolver::new(|_| Ok(Channel::new("fixed")?));
+        assert_eq!(fixed.channel(&request).unwrap().0.as_str(), "fixed");
+        assert_eq!(names(read(&fixed, &parts("/"))).unwrap(), ["fixed"]);
         let query = SharedResolver::new(Channels::from_query);
         assert!(query.channel(&parts("/?channel=a&channel=b")).is_err());
+        let reserved = query.channel(&parts("/?channel=tower-events:a")).map(|_| ()).map_err(Rejection::into_kind);
+        assert!(matches!(reserved, Err(RejectionKind::Forbidden)));
     }
 
     #[test]

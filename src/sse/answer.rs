@@ -11,7 +11,6 @@ use super::{
 };
 use crate::{
     body::{Body, HandlerFuture},
-    channel::Channels,
     cursor::Cursors,
     edge::{ReadTarget, Refusal, Responder, announce_close, finish, insert_position},
     encode::push_stream_retry,
@@ -25,8 +24,8 @@ impl Responder for SseOptions {
     const OFFER: Offer = Offer::Sse;
 
     /// Answers with a stream.
-    fn answer<S: Store>(&self, hub: &Hub<S>, channels: Channels, request: ReadRequest) -> HandlerFuture {
-        let target = ReadTarget { channels, begin: request.begin, next_query: request.next_query };
+    fn answer<S: Store>(&self, hub: &Hub<S>, target: ReadTarget, request: ReadRequest) -> HandlerFuture {
+        let target = target.starting(request.begin, request.next_query);
         if request.method == ReadMethod::Head {
             let (hub, forwarding) = (hub.clone(), self.forwarding);
             return HandlerFuture::new(async move {
@@ -39,11 +38,11 @@ impl Responder for SseOptions {
             ..self.clone()
         };
         let version = request.version;
-        let (hub, subscribing) = (hub.clone(), hub.subscribing(&target.subscription()));
+        let (hub, subscribing) = (hub.clone(), hub.subscribing(&target.subscription));
         HandlerFuture::new(async move {
             let response = match subscribing.await {
                 Ok(subscriber) if subscriber.at_end() => end_response(&subscriber.cursors()),
-                Ok(subscriber) => SseBody::new(subscriber, &options).into_response(),
+                Ok(subscriber) => SseBody::new(subscriber, target.view, &options).into_response(),
                 Err(error) => {
                     let draining = matches!(error, SubscribeError::Draining { .. });
                     let backoff = hub.failure_backoff();
@@ -93,7 +92,7 @@ fn end_response(cursors: &Cursors) -> Response<Body> {
 }
 
 async fn head_response<S: Store>(hub: &Hub<S>, target: &ReadTarget, forwarding: Forwarding) -> Response<Body> {
-    match hub.heads(&target.channels).await {
+    match hub.heads(target.channels()).await {
         Ok(heads) => {
             let mut response = Response::new(Body::default());
             stream_headers(response.headers_mut(), forwarding);

@@ -24,9 +24,9 @@ use super::{
 };
 use crate::{
     body::{Attached, Body, Stream},
-    encode::encoding_for,
-    hub::{Delivery, Encoding, Subscriber},
-    request::Heartbeat,
+    encode::{Ids, View},
+    hub::{Delivery, Subscriber},
+    request::{Format, Heartbeat},
 };
 
 /// A stream of events, as the body of a response; from [`Hub::sse`](crate::Hub::sse).
@@ -35,10 +35,12 @@ use crate::{
 pub struct SseBody {
     subscriber: Subscriber,
     buffer: ChunkBuffer,
-    /// Events of several channels that are being written, each with a token of its own.
+    /// Events that are being written, each with a token of this stream.
     pending: Option<Box<PendingEvents>>,
     timer: HeartbeatTimer,
-    encoding: &'static Encoding,
+    view: View,
+    format: Format,
+    ids: Ids,
     heartbeat: Heartbeat,
     live_mark: LiveMark,
     /// `stream-live` is sent as soon as all history has been.
@@ -64,10 +66,17 @@ enum StreamState {
 }
 
 impl SseBody {
-    pub(crate) fn new(subscriber: Subscriber, options: &SseOptions) -> Self {
+    pub(crate) fn new(subscriber: Subscriber, view: View, options: &SseOptions) -> Self {
+        let as_for_everyone = match options.format {
+            Format::Text => view.has_plain_positions(),
+            Format::Json => view.is_plain(),
+        };
+        let shares_ids = subscriber.channels().len() == 1 && as_for_everyone;
         Self {
-            encoding: encoding_for(options.format, subscriber.channels().len()),
             subscriber,
+            view,
+            format: options.format,
+            ids: if shares_ids { Ids::Shared } else { Ids::OfStream },
             buffer: ChunkBuffer::default(),
             pending: None,
             timer: HeartbeatTimer::new(options.heartbeat_after, options.max_age),
@@ -77,7 +86,7 @@ impl SseBody {
             retry_ms: u32::try_from(options.retry.as_millis()).unwrap_or(u32::MAX),
             retry_due: true,
             first_ping_due: options.heartbeat_as == Heartbeat::Event,
-            budget: SendBudget::default(),
+            budget: SendBudget::new(options.max_catch_up_rate),
             state: StreamState::Open,
             forwarding: options.forwarding,
             attached: Attached::default(),
@@ -143,6 +152,23 @@ impl SseBody {
         }
     }
 
+    /// Hands out nothing more of what was written, not even the rest of an event: a client discards an incomplete one at the end
+    /// of the stream (WHATWG HTML, section 9.2.6), and resumes after the last complete one.
+    fn cut(&mut self) {
+        if self.state == StreamState::Ended {
+            return;
+        }
+        // The buffer has nothing between two polls, unless it has the rest of what was sent in part.
+        let is_in_event = !self.buffer.is_empty();
+        let is_behind = self.pending.take().is_some();
+        self.buffer = ChunkBuffer::default();
+        match (is_in_event, is_behind) {
+            (true, _) => self.state = StreamState::Ended,
+            (false, true) => self.write_end_without_position(),
+            (false, false) => self.write_end(),
+        }
+    }
+
     /// Writes the first delivery, after the first `stream-ping` if it may come before it.
     fn write_first(&mut self, cx: &mut Context<'_>) {
         let start = self.subscriber.cursors();
@@ -196,13 +222,16 @@ impl http_body::Body for SseBody {
         if this.is_parked(cx) {
             return Poll::Pending;
         }
+        if this.attached.end.is_over() {
+            this.cut();
+        }
         ready!(this.budget.poll_turn(&this.subscriber, cx));
         let chunk = this.poll_chunk(cx);
         match &chunk {
             Poll::Ready(Some(chunk)) => this.budget.spend(chunk.len()),
             // What it waits for is a page that many may wait for; they take turns to send it.
             Poll::Pending if !this.subscriber.is_parked(cx) => this.budget.exhaust(),
-            _ => this.budget = SendBudget::default(),
+            _ => this.budget.reset(),
         }
         if this.is_end_stream() {
             this.attached = Attached::default();

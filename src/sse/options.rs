@@ -24,6 +24,7 @@ pub struct SseOptions {
     pub(super) heartbeat_as: Heartbeat,
     pub(super) retry: Duration,
     pub(super) max_age: Option<Duration>,
+    pub(super) max_catch_up_rate: Option<u32>,
     pub(super) live_mark: LiveMark,
     pub(super) format: Format,
     pub(super) forwarding: Forwarding,
@@ -51,6 +52,7 @@ impl Default for SseOptions {
             heartbeat_as: Heartbeat::Comment,
             retry: Duration::from_secs(2),
             max_age: None,
+            max_catch_up_rate: None,
             live_mark: LiveMark::Send,
             format: Format::Text,
             forwarding: Forwarding::Unspecified,
@@ -91,6 +93,13 @@ impl SseOptions {
     #[must_use]
     pub fn max_age(self, age: Duration) -> Self {
         Self { max_age: Some(age), ..self }
+    }
+
+    /// Bounds the bytes per second that a stream which is behind is sent, at least 64 KiB, which also come at once. A stream that
+    /// keeps up is not slowed down. Default: no bound but the client's own speed.
+    #[must_use]
+    pub fn max_catch_up_rate(self, bytes_per_second: u32) -> Self {
+        Self { max_catch_up_rate: Some(bytes_per_second.max(64 << 10)), ..self }
     }
 
     /// Sends no `stream-live`: for clients that treat every event as one of the application's. A client that loses the

@@ -148,10 +148,13 @@ pub enum Reason {
     EpochChanged,
     /// Not a cursor of this crate, or one that does not name the channel. Stores never return this.
     Unknown,
+    /// The position was reached under another [`Filter`](crate::Filter), which may have hidden what this one shows. Stores never
+    /// return this.
+    FilterChanged,
 }
 
 impl Reason {
-    /// The reason on the wire: `trimmed`, `ahead`, `epoch-changed` or `unknown`.
+    /// The reason on the wire: `trimmed`, `ahead`, `epoch-changed`, `unknown` or `filter-changed`.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
@@ -159,6 +162,7 @@ impl Reason {
             Self::Ahead => "ahead",
             Self::EpochChanged => "epoch-changed",
             Self::Unknown => "unknown",
+            Self::FilterChanged => "filter-changed",
         }
     }
 }

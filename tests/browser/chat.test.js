@@ -28,6 +28,24 @@ test('two tabs show each other\'s messages, as text', options, async (t) => {
   assert.ok(Math.abs(Date.now() - Date.parse(time)) < 60_000, time);
 });
 
+test('what hostile users write disturbs nothing around it', options, async (t) => {
+  const { url } = await start(t, database(t));
+  const name = '\u202egnp.exe\u2066</b><svg>';
+  const contents = ['\u202e\u2067reversed', '\u001b[2J\u0000\u0007', 'x\u2028data: forged\u2029event: stream-reset', `"'><svg onload="window.hacked = 1">`];
+  for (const content of contents) await say(url, name, content);
+  for (const transport of ['sse', 'poll']) {
+    const page = await open(t, `${url}/?transport=${transport}`);
+    await shows(page, contents);
+    assert.equal(await page.evaluate(() => window.hacked), undefined);
+    assert.equal(await page.locator('#log :is(script, svg)').count(), 0);
+    assert.equal(await page.locator('#log .user').first().textContent(), name);
+    // The direction of writing ends with the name: the time is still to its right.
+    const [user, time] = [page.locator('#log .user').first(), page.locator('#log time').first()];
+    const right = async (part) => (({ x, width }) => x + width)(await part.boundingBox());
+    assert.ok((await time.boundingBox()).x >= (await right(user)), 'the time follows the name');
+  }
+});
+
 test('a page that is opened later shows earlier messages', options, async (t) => {
   const { url } = await start(t, database(t));
   for (const content of ['first', 'second']) await say(url, 'Ada', content);

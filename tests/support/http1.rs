@@ -1,8 +1,13 @@
 //! A hand-written HTTP/1.1 client: sends any bytes, reads heads and bodies as they arrive, and can be cut off after any byte by
 //! dropping it.
 
+use std::net::SocketAddr;
+
 use http::{HeaderMap, HeaderName, HeaderValue};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
+};
 
 use super::{
     client::{Answer, ConnectionError},
@@ -31,6 +36,13 @@ enum Framing {
 impl Http1 {
     pub(super) fn new(io: Connection) -> Self {
         Self { io, read: Vec::new(), framing: Framing::Ended }
+    }
+
+    /// Connects to a server that may be away.
+    pub async fn connect(addr: SocketAddr) -> Result<Self, ConnectionError> {
+        let io = TcpStream::connect(addr).await.map_err(|error| ConnectionError(format!("cannot connect: {error}")))?;
+        _ = io.set_nodelay(true);
+        Ok(Self::new(Box::new(io)))
     }
 
     /// Sends these bytes as they are.
@@ -133,6 +145,7 @@ impl Http1 {
     }
 
     async fn fill(&mut self) -> Result<bool, ConnectionError> {
+        self.read.reserve(16 << 10); // or a large body would be read in many small parts
         let read = self.io.read_buf(&mut self.read).await;
         read.map(|count| count > 0).map_err(|error| ConnectionError(format!("read failed: {error}")))
     }

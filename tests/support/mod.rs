@@ -36,13 +36,18 @@ mod stream_parser;
 #[allow(unused_imports, reason = "every test file uses its own part")]
 pub use self::{
     app::{App, channel},
-    client::{Answer, BOTH, BodyStream, Http, Request},
+    client::{Answer, BOTH, BodyStream, ConnectionError, Http, Request},
     http1::Http1,
     proxy::Proxy,
     server::{Server, serve, serve_in_memory},
     sse::Sse,
     stream_parser::{Message, Parser},
 };
+
+/// Gives the test that calls it a deadline, unless it starts a server, which does so.
+pub fn arm_deadline() {
+    deadline::arm();
+}
 
 /// Waits until `holds` returns true, letting other tasks run; panics if that never happens. Does not advance a paused clock.
 pub async fn eventually(what: &str, holds: impl FnMut() -> bool) {

@@ -33,6 +33,14 @@ impl Example {
         Self { name, child, address }
     }
 
+    pub(crate) fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    pub(crate) fn id(&self) -> u32 {
+        self.child.id()
+    }
+
     pub(crate) fn get(&self, target: &str) -> Answer {
         self.get_as(("Accept", "application/json"), target)
     }
@@ -88,10 +96,14 @@ impl Example {
 
     /// Stops it as a user or a service manager does: it must exit by itself, with success.
     pub(crate) fn stop(mut self, signal: &str) {
-        let kill = format!("kill -{signal} {}", self.child.id());
-        assert!(Command::new("sh").args(["-c", &kill]).status().unwrap().success());
+        self.signal(signal);
         let status = self.exit();
         assert!(status.success(), "{} ended with {status} after SIG{signal}", self.name);
+    }
+
+    pub(crate) fn signal(&self, signal: &str) {
+        let kill = format!("kill -{signal} {}", self.child.id());
+        assert!(Command::new("sh").args(["-c", &kill]).status().unwrap().success());
     }
 
     pub(crate) fn exit(&mut self) -> ExitStatus {
@@ -153,6 +165,15 @@ impl Stream {
                 Err(error) => panic!("{error} before {wanted:?}: {text}"),
             }
         }
+    }
+
+    /// Some of what arrives within `time`, if anything does.
+    pub(crate) fn within(&mut self, time: Duration) -> Option<Vec<u8>> {
+        self.0.set_read_timeout(Some(time)).unwrap();
+        let mut part = [0; 4096];
+        let read = self.0.read(&mut part);
+        self.0.set_read_timeout(Some(PATIENCE)).unwrap();
+        read.ok().map(|length| part[..length].to_vec())
     }
 
     /// Reads until the end.

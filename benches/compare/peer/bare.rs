@@ -33,7 +33,9 @@ pub(crate) fn serve_on_hyper(listener: TcpListener, workers: usize) {
             _ => events(request),
         }
     });
-    run(listener, workers, |listener| ours::hyper::run(listener, service, ours::set, pending()));
+    run(listener, workers, |listener| {
+        ours::hyper::run(listener, service, ours::connections::ConnectionLimits::default(), pending())
+    });
 }
 
 pub(crate) fn serve_in_axum(listener: TcpListener, workers: usize) {

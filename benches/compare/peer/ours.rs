@@ -4,18 +4,19 @@
 mod app;
 #[path = "../../../examples/server/axum.rs"]
 mod axum;
+#[path = "../../../examples/server/connections.rs"]
+#[allow(dead_code, reason = "only the defaults are used")]
+pub(super) mod connections;
 #[path = "../../../examples/server/hyper.rs"]
 pub(super) mod hyper;
 #[path = "../../../examples/server/socket.rs"]
 mod socket;
 
-use std::{future::pending, net::TcpListener, time::Duration};
-
-use ::tokio::net::TcpStream;
+use std::{future::pending, net::TcpListener};
 
 use tower_events::{Channels, EventService, Hub, MemoryStore, PublishService, Retention};
 
-use self::app::App;
+use self::{app::App, connections::ConnectionLimits};
 use super::tokio::run;
 
 pub(crate) fn serve_in_axum(listener: TcpListener, workers: usize) {
@@ -33,13 +34,6 @@ fn app() -> App {
         publish: PublishService::new(hub.clone(), Channels::from_query),
         hub,
         cors: None,
-        stall_timeout: STALLED,
+        limits: ConnectionLimits::default(),
     }
 }
-
-/// Sets socket options as the example server does.
-pub(super) fn set(io: &TcpStream) {
-    socket::prepare(io, STALLED);
-}
-
-const STALLED: Duration = Duration::from_secs(60);

@@ -55,6 +55,9 @@ impl ChannelReader {
             return self.need_page(start, Sharing::SameStart);
         };
         let reset = reset_rule.reset_of(&page).filter(|_| page.context.start == start);
+        if let Some(reason) = reset.filter(|_| self.snapshots.is_some()) {
+            return self.need_snapshot(&page, reason);
+        }
         if page.is_position_only() {
             return self.accept_position(read, page, start, reset);
         }

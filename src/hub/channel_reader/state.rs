@@ -7,15 +7,17 @@ use crate::{
     channel::Channel,
     cursor::Cursor,
     hub::{
-        delivery::{Closed, Failed, Reset},
+        delivery::{Closed, Failed, Reset, Snapshot},
         entry_run::EntryRun,
         error::ReadError,
         head_requests::HeadRequest,
         lease::Lease,
         membership::Membership,
         page_reads::PageRequest,
+        read_options::ReadOptions,
         shared_page::SharedPage,
         shared_read::{SharedRead, Sharing},
+        snapshot_request::{ChannelSnapshots, SnapshotRequest},
         subscription::ChannelStart,
     },
     store::{Limit, Reason, Start, StoreError},
@@ -29,6 +31,9 @@ pub(in crate::hub) struct ChannelReader {
     pub(super) position: Option<Cursor>,
     pub(super) history_end: HistoryEnd,
     pub(super) state: State,
+    /// Boxed: most readers have none.
+    pub(super) snapshots: Option<Box<ChannelSnapshots>>,
+    pub(super) options: Option<Arc<ReadOptions>>,
 }
 
 #[derive(Debug)]
@@ -75,6 +80,17 @@ pub(super) enum StoreStep {
         reset: Option<Reason>,
         run: usize,
     },
+    /// Needs a snapshot. Its reset is handed out with it, so that a client that was told of one is not left waiting for the
+    /// other.
+    SnapshotRequested {
+        request: SnapshotRequest,
+        reset: Option<Box<Reset>>,
+    },
+    /// Both are being handed out, the reset first.
+    SnapshotReady {
+        snapshot: Snapshot,
+        reset: Option<Box<Reset>>,
+    },
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -95,7 +111,12 @@ pub(in crate::hub) enum PageSlot {
 #[derive(Debug)]
 pub(in crate::hub) enum Peeked {
     Run(Arc<EntryRun>),
+    /// Nothing yet: these entries were hidden by the filter, and the reader's position is after them.
+    Skipped {
+        entries: usize,
+    },
     Reset(Reset),
+    Snapshot(Snapshot),
     Closed(Closed),
     Failed(ReadError),
     /// Nothing; woken when something comes.
@@ -112,8 +133,8 @@ pub(in crate::hub) enum Peeked {
 
 impl ChannelReader {
     /// The only channel of a subscription: its first page decides its start.
-    pub(in crate::hub) fn only(membership: Membership, start: ChannelStart) -> Self {
-        let reader = Self::one_of_several(membership, start);
+    pub(in crate::hub) fn only(membership: Membership, start: ChannelStart, options: Option<Arc<ReadOptions>>) -> Self {
+        let reader = Self::one_of_several(membership, start, options);
         match (&reader.state, start) {
             (_, (Start::Latest, None)) | (State::FromRing { .. }, _) => reader,
             (_, start) => {
@@ -124,12 +145,16 @@ impl ChannelReader {
         }
     }
 
-    pub(in crate::hub) fn one_of_several(membership: Membership, start: ChannelStart) -> Self {
+    pub(in crate::hub) fn one_of_several(
+        membership: Membership,
+        start: ChannelStart,
+        options: Option<Arc<ReadOptions>>,
+    ) -> Self {
         let (position, state) = match start {
             (Start::After(cursor), None) => (Some(cursor), State::FromRing { cursor, verified: None }),
             start => (None, State::FromStore(Box::new(StoreStep::NotStarted(start)))),
         };
-        Self { membership, position, history_end: HistoryEnd::Undecided, state }
+        Self { membership, position, history_end: HistoryEnd::Undecided, state, options, snapshots: None }
     }
 
     pub(in crate::hub) fn channel(&self) -> &Channel {
@@ -189,7 +214,13 @@ impl ChannelReader {
     }
 
     pub(super) fn reset(&self, page: &SharedPage, reason: Reason) -> Reset {
-        Reset { channel: self.channel().clone(), reason, earliest: page.from, latest: page.head.cursor }
+        Reset {
+            channel: self.channel().clone(),
+            reason,
+            earliest: page.from,
+            latest: page.head.cursor,
+            snapshot_follows: self.snapshots.is_some(),
+        }
     }
 
     pub(super) fn closed(&self, cursor: Cursor) -> Closed {

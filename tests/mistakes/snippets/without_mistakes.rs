@@ -1,5 +1,5 @@
 use axum::{Router, extract::State, http::request::Parts, response::Response, routing::post};
-use tower_events::{Body, Channel, Channels, Event, EventService, Hub, MemoryStore, Rejection, Resolver};
+use tower_events::{Body, Channel, Channels, Event, EventService, Grant, Hub, MemoryStore, Rejection, Resolver};
 
 fn may_read(request: &Parts) -> Result<Channels, Rejection> {
     Channels::from_query(request)
@@ -8,8 +8,8 @@ fn may_read(request: &Parts) -> Result<Channels, Rejection> {
 struct AsAType;
 
 impl Resolver for AsAType {
-    fn resolve(&self, request: &Parts) -> Result<Channels, Rejection> {
-        may_read(request)
+    fn resolve(&self, request: &Parts) -> Result<Grant, Rejection> {
+        Ok(may_read(request)?.into())
     }
 }
 
@@ -24,6 +24,8 @@ fn main() {
     let news = Channel::new("news").expect("a valid name");
     drop(EventService::new(hub.clone(), may_read));
     drop(EventService::new(hub.clone(), |request| Channels::from_query(request)));
+    drop(EventService::new(hub.clone(), |request| Ok(Grant::new(Channels::from_query(request)?))));
+    drop(EventService::without_resolver(hub.clone()));
     drop(EventService::fixed(hub.clone(), &news));
     drop(EventService::with_resolver(hub.clone(), AsAType));
     let routes: Router = Router::new().route("/", post(say)).with_state((hub, news));

@@ -1,0 +1,79 @@
+//! Snapshots in the place of events that are gone. **Position first, then state, and no position before its state**: until a
+//! snapshot is handed out the reader's position stays what it was.
+
+use std::task::{Context, Poll};
+
+use super::{
+    start::HistoryEnd,
+    state::{ChannelReader, Peeked, State, StoreStep},
+};
+use crate::{
+    hub::{shared_page::SharedPage, snapshot_request::ChannelSnapshots, subscription::ChannelBegin},
+    store::Reason,
+};
+
+impl ChannelReader {
+    /// With snapshots after every reset, and at first if nothing says where to begin.
+    pub(in crate::hub) fn with_snapshots(self, snapshots: ChannelSnapshots, begin: ChannelBegin) -> Self {
+        let state = match begin {
+            ChannelBegin::Explicit => self.state,
+            ChannelBegin::Fresh => {
+                let step = StoreStep::SnapshotRequested { request: snapshots.fresh(), reset: None };
+                State::FromStore(Box::new(step))
+            }
+        };
+        Self { snapshots: Some(Box::new(snapshots)), state, ..self }
+    }
+
+    /// The read of `page` decided a reset.
+    pub(super) fn need_snapshot(&mut self, page: &SharedPage, reason: Reason) -> Option<Peeked> {
+        let reset = Some(Box::new(self.reset(page, reason)));
+        let request = self.snapshots.as_mut()?.after_reset(self.position, page.read_by);
+        self.set_step(StoreStep::SnapshotRequested { request, reset })
+    }
+
+    pub(super) fn poll_snapshot(&mut self, cx: &Context<'_>) -> Option<Peeked> {
+        // Registered here too, so that a wake of all readers reaches this one.
+        self.membership.topic.register(&mut self.membership.slot, cx);
+        let (State::FromStore(step), Some(snapshots)) = (&mut self.state, &self.snapshots) else { return None };
+        let StoreStep::SnapshotRequested { request, reset } = &mut **step else { return None };
+        match snapshots.poll(request, &self.membership.shared, self.membership.topic.channel(), cx) {
+            Poll::Pending => Some(Peeked::ReadPending),
+            Poll::Ready(Err(error)) => self.fail(error),
+            Poll::Ready(Ok(snapshot)) => {
+                let reset = reset.take();
+                self.set_step(StoreStep::SnapshotReady { snapshot, reset })
+            }
+        }
+    }
+
+    pub(super) fn peek_snapshot(&self) -> Option<Peeked> {
+        let State::FromStore(step) = &self.state else { return None };
+        let StoreStep::SnapshotReady { snapshot, reset } = &**step else { return None };
+        Some(match reset {
+            Some(reset) => Peeked::Reset((**reset).clone()),
+            None => Peeked::Snapshot(snapshot.clone()),
+        })
+    }
+
+    /// Takes the reset that was peeked, if a snapshot follows it.
+    pub(super) fn take_reset_before_snapshot(&mut self) {
+        if let Some(StoreStep::SnapshotReady { reset, .. }) = self.step() {
+            *reset = None;
+            self.history_end = HistoryEnd::Undecided;
+        }
+    }
+
+    /// Takes the snapshot that was peeked: it is the whole history up to its position.
+    pub(in crate::hub) fn take_snapshot(&mut self) {
+        let State::FromStore(step) = &self.state else { return };
+        let (StoreStep::SnapshotReady { snapshot, .. }, Some(snapshots)) = (&**step, &mut self.snapshots) else {
+            return;
+        };
+        let cursor = snapshot.cursor();
+        snapshots.taken(snapshot);
+        self.position = Some(cursor);
+        self.history_end = HistoryEnd::Reached;
+        self.follow_ring(cursor);
+    }
+}

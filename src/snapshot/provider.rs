@@ -1,0 +1,46 @@
+//! The application's function, behind one type. It may fail, panic or hang; its caller gets an error then.
+
+use std::{
+    error::Error,
+    future::{Future, poll_fn},
+    panic::{AssertUnwindSafe, catch_unwind},
+    pin::Pin,
+    sync::Arc,
+    time::Duration,
+};
+
+use tokio::time::timeout;
+
+use super::{SnapshotRequest, error::SnapshotError};
+use crate::event::Event;
+
+type Returned = Result<Event, Box<dyn Error + Send + Sync>>;
+
+#[derive(Clone)]
+pub(super) struct Provider(
+    Arc<dyn Fn(SnapshotRequest) -> Pin<Box<dyn Future<Output = Returned> + Send>> + Send + Sync>,
+);
+
+impl Provider {
+    pub(super) fn new<F, E>(provider: impl Fn(SnapshotRequest) -> F + Send + Sync + 'static) -> Self
+    where
+        F: Future<Output = Result<Event, E>> + Send + 'static,
+        E: Into<Box<dyn Error + Send + Sync>>,
+    {
+        Self(Arc::new(move |request| {
+            let called = provider(request);
+            Box::pin(async move { called.await.map_err(Into::into) })
+        }))
+    }
+
+    pub(super) async fn call(&self, request: SnapshotRequest, within: Duration) -> Result<Event, SnapshotError> {
+        // A future that panicked is never polled again, so that nobody sees what the panic left half done.
+        let called = catch_unwind(AssertUnwindSafe(|| (self.0)(request)));
+        let mut called = called.map_err(|_| SnapshotError::panicked())?;
+        let guarded = poll_fn(|cx| match catch_unwind(AssertUnwindSafe(|| called.as_mut().poll(cx))) {
+            Ok(polled) => polled.map(|returned| returned.map_err(SnapshotError::failed)),
+            Err(_) => Err(SnapshotError::panicked()).into(),
+        });
+        timeout(within, guarded).await.unwrap_or_else(|_| Err(SnapshotError::timed_out(within)))
+    }
+}
