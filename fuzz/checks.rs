@@ -124,6 +124,36 @@ impl AnyRequest {
     }
 }
 
+/// Any batch is appended as a whole, and a reader gets the data of its lines; or nothing of it is, and the answer says why.
+pub fn publish_lines(body: &[u8]) {
+    block_on(async {
+        let hub = Hub::new(MemoryStore::default());
+        let request = Request::post("/publish").header("content-type", "application/x-ndjson");
+        let request = request.body(Full::from(Bytes::copy_from_slice(body))).expect("a request");
+        let response = PublishService::fixed(hub.clone(), channel()).call(request.clone()).await.expect("infallible");
+        let appended = response.status() == 200;
+        check(&request, response).await;
+        let read = hub.listen(Subscription::new(channel()).start(Start::Earliest)).await.expect("a page");
+        let entries = read.entries();
+        if !appended {
+            assert!(entries.is_empty(), "a refused batch was appended in part");
+            return;
+        }
+        let lines: Vec<&[u8]> =
+            body.split(|byte| *byte == b'\n').filter(|line| !line.trim_ascii().is_empty()).collect();
+        // Only the newest of many are returned, and a key that is repeated appends nothing twice.
+        assert!(entries.is_empty() == lines.is_empty() && entries.len() <= lines.len());
+        if entries.len() == lines.len() {
+            for (entry, line) in entries.iter().zip(lines) {
+                let line = line.strip_prefix(b"\xef\xbb\xbf").unwrap_or(line);
+                let line: serde_json::Value = serde_json::from_slice(line).expect("a line that was accepted");
+                let data: serde_json::Value = serde_json::from_slice(&entry.data.to_json()).expect("JSON");
+                assert_eq!(line["data"], data);
+            }
+        }
+    });
+}
+
 /// One step against a store.
 #[derive(Debug, Clone, Copy)]
 pub enum Step {

@@ -11,7 +11,7 @@
 //! header, if one is to blame. A malformed request changes nothing. `type` is `about:blank` where the status says everything,
 //! otherwise `urn:tower-events:` followed by one of `bad-parameter`, `invalid-event`, `too-large`, `key-reused`, `reset`,
 //! `closed`, `conflict`, `full`, `outcome-unknown`, `unavailable`, `newer-format`, `corrupt`, `stalled`, `draining`,
-//! `overloaded`, `too-many-readers`, `too-many-channels`, `too-many-publishes`, `body-timeout`, `cross-origin`,
+//! `overloaded`, `no-snapshot`, `too-many-readers`, `too-many-channels`, `too-many-publishes`, `body-timeout`, `cross-origin`,
 //! `grant-unconfirmed`, `grant-ended`. Responses to a temporary failure have `Retry-After`; an
 //! `EventSource` gets a `200` with `retry:` instead.
 //!
@@ -51,6 +51,7 @@ use http::{Response, request::Parts};
 use crate::{
     body::{Body, HandlerFuture},
     channel::Channels,
+    compaction::Compaction,
     edge::{ReadService, ReadTarget, Refusal, Responder, read_service},
     grant::Grant,
     hub::Hub,
@@ -114,6 +115,20 @@ impl<S: Store> EventService<S> {
     #[must_use]
     pub fn start(self, start: Start) -> Self {
         Self(self.0.start(start))
+    }
+
+    /// Lets readers that catch up receive less than was published. See [`compaction`](crate::compaction). Default: they receive
+    /// every event.
+    #[must_use]
+    pub fn compaction(self, compaction: Compaction) -> Self {
+        Self(self.0.compaction(compaction))
+    }
+
+    /// Resets a reader that is more than `events` behind the head of a channel, with the reason `behind`, and goes on from the head.
+    /// See [`Subscription::max_behind`](crate::Subscription::max_behind). Default: readers catch up from wherever they are.
+    #[must_use]
+    pub fn max_behind(self, events: u64) -> Self {
+        Self(self.0.max_behind(events))
     }
 
     /// Asks `snapshots` for the state of a channel for each request that names neither a start nor a position, which then does not

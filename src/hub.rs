@@ -36,15 +36,19 @@
 mod access;
 mod admission;
 mod advance;
+mod busiest;
+mod catch_up;
 mod changes;
 mod channel_reader;
 mod channel_readers;
+mod counters;
 mod delivery;
 mod drain;
 mod encoded_entry;
 mod encoding;
 mod entry_run;
 mod error;
+mod fold;
 mod follower;
 mod follower_tasks;
 mod gather;
@@ -88,6 +92,7 @@ mod terms;
 mod topic;
 mod topics;
 mod turns;
+mod updates;
 
 pub(crate) use self::{
     access::{Access, Asked, Denied},
@@ -105,8 +110,11 @@ pub use self::{
     handle::Hub,
     listen::{Listen, Listened},
     options::HubOptions,
-    stats::Stats,
+    stats::{
+        Bucket, Counts, EndReason, Histogram, Label, PublishFailure, ReadPurpose, ReaderKind, RefusedBy, Stats, Totals,
+    },
     subscriber::Subscriber,
     subscription::Subscription,
     terms::Recheck,
+    updates::{Update, UpdateContent, Updates},
 };

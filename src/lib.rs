@@ -24,8 +24,8 @@
 //! 1. The vocabulary: [`channel`], [`event`], [`cursor`], [`error`].
 //! 2. [`store`]: the contract that every store keeps; [`stores`]: those that come with the crate.
 //! 3. [`hub`]: publish, listen, subscribe, drain; [`filter`]: which entries a reader sees; [`grant`]: what a client may read;
-//!    [`snapshot`]: the state of a channel, for readers that come late; [`runs`]: work that produces the
-//!    events of a channel and always ends.
+//!    [`snapshot`]: the state of a channel, for readers that come late; [`compaction`]: fewer events for those that catch up;
+//!    [`runs`]: work that produces the events of a channel and always ends.
 //! 4. The HTTP edge: [`http_contract`], [`request`], [`body`].
 //! 5. The services: [`event_service`], [`sse`], [`longpoll`], [`publish`]; [`layer`] mounts them in front of another service.
 //!
@@ -34,6 +34,7 @@
 //! |---|---|---|
 //! | `axum` | no | the crate's errors and `SseBody` are `IntoResponse`, so that `?` works in a handler of axum 0.8 |
 //! | `file` | no | `FileStore`: one file that several processes share; needs a C compiler |
+//! | `metrics` | no | what a hub counts, for the `metrics` facade and its exporters (Prometheus, StatsD, OpenTelemetry) |
 //! | `nats` | no | `NatsStore`: NATS JetStream; needs Rust 1.89 |
 //! | `nats-nkeys` | no | the same with nkeys and credentials files; needs Rust 1.89 |
 //! | `postgres` | no | `PostgresStore`: PostgreSQL, with an outbox in SQL |
@@ -53,6 +54,7 @@ pub mod cursor;
 pub mod error;
 pub mod event;
 
+pub mod compaction;
 pub mod filter;
 pub mod grant;
 pub mod hub;
@@ -76,6 +78,9 @@ mod axum;
 pub mod event_service;
 pub mod layer;
 pub mod longpoll;
+#[cfg(feature = "metrics")]
+#[cfg_attr(docsrs, doc(cfg(feature = "metrics")))]
+pub mod metrics;
 pub mod publish;
 pub mod sse;
 
@@ -108,6 +113,7 @@ pub use self::stores::redis::RedisStore;
 pub use self::{
     body::Body,
     channel::{Channel, Channels},
+    compaction::Compaction,
     cursor::{Cursor, Cursors},
     error::{InvalidChannel, InvalidChannels, InvalidCursor, InvalidEvent},
     event::{Data, Event, EventKey, EventName},
@@ -116,7 +122,7 @@ pub use self::{
     grant::Grant,
     hub::{
         Batch, Closed, Delivery, Drained, Failed, Hub, HubOptions, Listen, Listened, Recheck, Reset, Snapshot, Stats,
-        SubscribeError, Subscriber, Subscription,
+        SubscribeError, Subscriber, Subscription, Update, UpdateContent, Updates,
     },
     layer::EventsLayer,
     longpoll::LongPollService,

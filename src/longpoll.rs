@@ -53,6 +53,7 @@ use http::request::Parts;
 pub use self::options::LongPollOptions;
 use crate::{
     channel::Channels,
+    compaction::Compaction,
     edge::{ReadService, read_service},
     grant::Grant,
     hub::Hub,
@@ -103,6 +104,20 @@ impl<S: Store> LongPollService<S> {
     #[must_use]
     pub fn start(self, start: Start) -> Self {
         Self(self.0.start(start))
+    }
+
+    /// Lets readers that catch up receive less than was published. See [`compaction`](crate::compaction). Default: they receive
+    /// every event.
+    #[must_use]
+    pub fn compaction(self, compaction: Compaction) -> Self {
+        Self(self.0.compaction(compaction))
+    }
+
+    /// Resets a reader that is more than `events` behind the head of a channel, with the reason `behind`, and goes on from the head.
+    /// See [`Subscription::max_behind`](crate::Subscription::max_behind). Default: readers catch up from wherever they are.
+    #[must_use]
+    pub fn max_behind(self, events: u64) -> Self {
+        Self(self.0.max_behind(events))
     }
 
     /// Asks `snapshots` for the state of a channel for each request that names neither a start nor a position, which then does not

@@ -72,7 +72,6 @@ impl Problem {
         self
     }
 
-    #[cfg(test)]
     pub(crate) fn status(&self) -> StatusCode {
         self.0.status
     }
@@ -221,6 +220,7 @@ impl From<SubscribeError> for Problem {
             SubscribeError::Snapshot { retry, .. } => {
                 unavailable("no-snapshot").temporary(Retry::Soon { backoff: retry })
             }
+            SubscribeError::Ended => unavailable("ended").temporary(Retry::SOON),
             SubscribeError::Overloaded { retry } => unavailable("overloaded").temporary(Retry::After(retry)),
             SubscribeError::TooManyReaders { retry } => unavailable("too-many-readers").temporary(Retry::After(retry)),
             SubscribeError::TooManyChannels { retry } => {

@@ -5,8 +5,8 @@
 //! response is sent once the events are as durable as the store makes them.
 //!
 //! Everything is in UTF-8. A byte order mark before JSON is ignored; a text is exactly what was sent, including such a mark.
-//! What readers could not handle is refused with 422: JSON that is nested deeper than [`PublishService::max_depth`], and data
-//! larger than [`PublishService::max_event`].
+//! What readers could not handle is refused with 422: JSON that is nested deeper than [`PublishService::max_depth`] or has a
+//! number that is out of the range of a double, and data larger than [`PublishService::max_event`].
 //!
 //! The response to one event is `{"id":"…"}`, to a batch `{"ids":["…"]}` in the order of its lines; `Last-Event-ID` is the
 //! position of the last event.
@@ -284,9 +284,9 @@ impl<S: Store> PublishService<S> {
             let detail = "the events of this channel come from a run; nobody else publishes to it";
             return Err(Problem::new(StatusCode::FORBIDDEN, detail).kind("run").parameter("channel"));
         }
-        let target = PublishTarget { channel, view: View::of(&grant), terms: grant.terms, asked };
-        self.publisher.check_rate(&target)?;
-        Ok((target, RequestHead::parse(request)?))
+        let view = View::of(&grant);
+        let unconfirmed = grant.terms.map_or(Ok(None), |terms| self.publisher.check_terms(terms, asked))?;
+        Ok((PublishTarget { channel, view, unconfirmed }, RequestHead::parse(request)?))
     }
 }
 

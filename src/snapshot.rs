@@ -63,6 +63,7 @@
 
 mod error;
 mod provider;
+mod request;
 
 use std::{
     any::Any,
@@ -72,9 +73,10 @@ use std::{
     time::Duration,
 };
 
-pub use self::error::SnapshotError;
 use self::provider::Provider;
-use crate::{channel::Channel, event::Event};
+pub(crate) use self::provider::State;
+pub use self::{error::SnapshotError, request::SnapshotRequest};
+use crate::{cursor::Cursor, event::Event};
 
 /// A provider of snapshots, and how it may be used. Clones are cheap and share calls; a setter makes a provider that shares
 /// none with earlier clones. See the [module docs](self).
@@ -90,17 +92,6 @@ struct Shared {
     kept: OnceLock<Arc<dyn Any + Send + Sync>>,
 }
 
-/// What a provider is asked for.
-#[derive(Clone, Debug)]
-#[non_exhaustive]
-pub struct SnapshotRequest {
-    /// The channel whose state is wanted.
-    pub channel: Channel,
-    /// The id of the reader's [`Filter`](crate::Filter), if it has one: the state must contain only what that filter shows.
-    /// Readers with different ids share no calls.
-    pub filter_id: Option<Box<str>>,
-}
-
 impl Snapshots {
     /// Asks `provider` for the state of a channel, with default settings. Its future is dropped when nobody waits for it any
     /// more, and at the [timeout](Self::timeout). It must not block its thread: no timeout ends that.
@@ -112,8 +103,42 @@ impl Snapshots {
         F: Future<Output = Result<Event, E>> + Send + 'static,
         E: Into<Box<dyn std::error::Error + Send + Sync>>,
     {
+        let state = |event| State { event, position: None };
+        Self::with_defaults(Provider::new(provider, state))
+    }
+
+    /// As [`new`](Self::new), where `provider` returns the state's position as well: the channel's head when the state was read, in
+    /// one transaction with it. No event that the state contains comes again then. With
+    /// [`PostgresStore`](crate::stores::postgres) the position is a function in SQL:
+    ///
+    /// ```
+    /// use tower_events::{Cursor, Event, SnapshotRequest, Snapshots};
+    ///
+    /// # struct Row(String, String);
+    /// # async fn query_one(_: &str, _: &str) -> Result<Row, std::io::Error> { Err(std::io::ErrorKind::Other.into()) }
+    /// /// One statement sees one snapshot of the database; several need a `repeatable read` transaction.
+    /// const STATE: &str = "select tower_events.position($1), (select jsonb_agg(text) from message where room = $1)::text";
+    ///
+    /// async fn room(request: SnapshotRequest) -> Result<(Event, Cursor), Box<dyn std::error::Error + Send + Sync>> {
+    ///     let Row(position, state) = query_one(STATE, request.channel.as_str()).await?;
+    ///     Ok((Event::new(tower_events::Data::from_json(state)?).named("state")?, position.parse()?))
+    /// }
+    ///
+    /// let snapshots = Snapshots::with_positions(room);
+    /// # drop(snapshots);
+    /// ```
+    pub fn with_positions<F, E>(provider: impl Fn(SnapshotRequest) -> F + Send + Sync + 'static) -> Self
+    where
+        F: Future<Output = Result<(Event, Cursor), E>> + Send + 'static,
+        E: Into<Box<dyn std::error::Error + Send + Sync>>,
+    {
+        let state = |(event, position)| State { event, position: Some(position) };
+        Self::with_defaults(Provider::new(provider, state))
+    }
+
+    fn with_defaults(provider: Provider) -> Self {
         Self(Arc::new(Shared {
-            provider: Provider::new(provider),
+            provider,
             timeout: Duration::from_secs(10),
             max_concurrent: 4,
             max_bytes: 1 << 20,
@@ -154,7 +179,7 @@ impl Snapshots {
 /// For the hub.
 impl Snapshots {
     /// Calls the provider.
-    pub(crate) async fn call(&self, request: SnapshotRequest) -> Result<Event, SnapshotError> {
+    pub(crate) async fn call(&self, request: SnapshotRequest) -> Result<State, SnapshotError> {
         self.0.provider.call(request, self.0.timeout).await
     }
 
@@ -174,12 +199,6 @@ impl Snapshots {
     /// type is kept.
     pub(crate) fn kept<T: Any + Send + Sync>(&self, make: impl FnOnce() -> T) -> Option<Arc<T>> {
         self.0.kept.get_or_init(|| Arc::new(make())).clone().downcast().ok()
-    }
-}
-
-impl SnapshotRequest {
-    pub(crate) fn new(channel: Channel, filter_id: Option<Box<str>>) -> Self {
-        Self { channel, filter_id }
     }
 }
 

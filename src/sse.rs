@@ -63,10 +63,11 @@ pub use self::{body::SseBody, options::SseOptions};
 pub use crate::request::read::{Format, Heartbeat};
 use crate::{
     channel::Channels,
+    compaction::Compaction,
     edge::{ReadService, read_service},
     encode::View,
     grant::Grant,
-    hub::{Hub, SubscribeError, Subscription},
+    hub::{Hub, ReaderKind, SubscribeError, Subscription},
     request::{Rejection, Resolver, SharedResolver},
     snapshot::Snapshots,
     store::{AnyStore, Start, Store},
@@ -114,6 +115,20 @@ impl<S: Store> SseService<S> {
     #[must_use]
     pub fn start(self, start: Start) -> Self {
         Self(self.0.start(start))
+    }
+
+    /// Lets readers that catch up receive less than was published. See [`compaction`](crate::compaction). Default: they receive
+    /// every event.
+    #[must_use]
+    pub fn compaction(self, compaction: Compaction) -> Self {
+        Self(self.0.compaction(compaction))
+    }
+
+    /// Resets a reader that is more than `events` behind the head of a channel, with the reason `behind`, and goes on from the head.
+    /// See [`Subscription::max_behind`](crate::Subscription::max_behind). Default: readers catch up from wherever they are.
+    #[must_use]
+    pub fn max_behind(self, events: u64) -> Self {
+        Self(self.0.max_behind(events))
     }
 
     /// Asks `snapshots` for the state of a channel for each request that names neither a start nor a position, which then does not
@@ -165,6 +180,6 @@ impl<S: Store> Hub<S> {
     /// As [`Hub::sse`].
     pub async fn sse_with(&self, subscription: Subscription, options: &SseOptions) -> Result<SseBody, SubscribeError> {
         let view = View::unnamed(subscription.filter_hash());
-        Ok(SseBody::new(self.subscribe(subscription).await?, view, options))
+        Ok(SseBody::new(self.subscribing(&subscription, ReaderKind::Sse).await?, view, options))
     }
 }

@@ -4,9 +4,13 @@
 mod absent_channels;
 #[cfg(any(feature = "nats", feature = "postgres", feature = "redis-tls"))]
 mod causes;
+#[cfg(any(test, fuzzing))]
+mod chunks;
 #[cfg(feature = "file")]
 #[cfg_attr(docsrs, doc(cfg(feature = "file")))]
 pub mod file;
+#[cfg(any(feature = "nats", feature = "postgres"))]
+mod log_pace;
 pub mod memory;
 #[cfg(feature = "nats")]
 #[cfg_attr(docsrs, doc(cfg(feature = "nats")))]

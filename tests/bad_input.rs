@@ -95,6 +95,7 @@ async fn a_malformed_publish_is_explained_and_publishes_nothing() {
         ("channel=a", json, b"\"\\ud800\"", 400, "JSON"),
         ("channel=a", json, deep.as_bytes(), 400, "JSON"),
         ("channel=a", text, b"\xff", 400, "UTF-8"),
+        ("channel=a", json, b"[1e400]", 422, "range"),
         ("channel=a", lines, b"1", 422, "line 1"),
         ("channel=a", lines, b"{\"data\":1}\n{}", 422, "line 2"),
         ("channel=a", lines, b"{\"data\":1,\"name\":2}", 422, "name"),

@@ -1,6 +1,11 @@
 //! Whatever names, ids, keys and data a client sends, they stay what they are: no header, block of a stream, field of JSON or
 //! log line is forged by them.
-#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a helper that panics is a failed test")]
+#![allow(
+    clippy::expect_used,
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    reason = "a helper that panics is a failed test"
+)]
 
 #[path = "support/logs.rs"]
 mod logs;

@@ -16,7 +16,7 @@ const LAYERS: &[&[&str]] = &[
     &["cursor"],
     // The contract; then the stores, and the hub.
     &["store"],
-    &["filter", "snapshot"],
+    &["compaction", "filter", "snapshot"],
     &["stores", "hub"],
     // What is built on the hub without HTTP.
     &["grant", "runs"],
@@ -27,12 +27,12 @@ const LAYERS: &[&[&str]] = &[
     // The services.
     &["sse", "longpoll", "publish"],
     &["event_service"],
-    &["layer", "axum"],
+    &["layer", "axum", "metrics"],
 ];
 
 /// The modules that must not use HTTP types.
 const WITHOUT_HTTP: &[&str] =
-    &["error", "channel", "event", "cursor", "store", "snapshot", "stores", "hub", "runs", "testing"];
+    &["error", "channel", "event", "cursor", "store", "snapshot", "stores", "hub", "metrics", "runs", "testing"];
 
 /// Files of those modules that may, because what they read is a body.
 const WITH_BODIES: &[&str] = &["testing/sse_reader"];

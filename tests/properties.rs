@@ -44,6 +44,15 @@ fn request() -> impl Strategy<Value = AnyRequest> {
         .prop_map(|(method, query, headers, body)| AnyRequest { method, query, headers, body })
 }
 
+/// A line of a batch: mostly an event.
+fn line() -> impl Strategy<Value = String> {
+    let data = "(1|-0|1e400|null|\"[a-z\\\\\"]{0,4}\"|\\[1,[]\\[]{0,3}|[{]\"a\":1[}])";
+    let field = ",\"(name|time|key|data)\":(1|\"[a-b]\"|null)";
+    let event =
+        proptest::string::string_regex(&format!("[{{]\"data\":{data}({field})?[}}]")).expect("a regular expression");
+    prop_oneof![8 => event, 1 => Just("{\"data\":1}".to_owned()), 1 => "[ -~\r]{0,12}"]
+}
+
 fn step() -> impl Strategy<Value = Step> {
     prop_oneof![
         5 => (0..8_u8).prop_map(Step::Append),
@@ -78,6 +87,11 @@ proptest! {
     #[test]
     fn no_request_causes_a_panic_or_a_500(request in request()) {
         checks::request_parse(&request);
+    }
+
+    #[test]
+    fn a_batch_is_appended_as_a_whole_or_not_at_all(lines in vec(line(), 0..6), end in prop_oneof![Just(""), Just("\n"), Just("x")]) {
+        checks::publish_lines((lines.join("\n") + end).as_bytes());
     }
 
     #[test]

@@ -2,10 +2,10 @@
 
 use serde_json::{Value, json};
 use tokio::runtime::Handle;
-use tower_events::{EventService, Hub, PublishService};
+use tower_events::{EventService, Hub, PublishService, SseService};
 use tower_http::cors::CorsLayer;
 
-use super::connections::ConnectionLimits;
+use super::{connections::ConnectionLimits, pages::Pages};
 
 #[derive(Clone)]
 pub(crate) struct App {
@@ -14,6 +14,10 @@ pub(crate) struct App {
     pub(crate) events: EventService,
     /// `/publish`
     pub(crate) publish: PublishService,
+    /// `/status`
+    pub(crate) status: SseService,
+    /// All other paths.
+    pub(crate) pages: Pages,
     /// Around all services, when pages from other origins are allowed.
     pub(crate) cors: Option<CorsLayer>,
     pub(crate) limits: ConnectionLimits,

@@ -3,16 +3,16 @@
 
 use std::{future::Future, time::Duration};
 
-use axum::{Json, Router, extract::State, routing::get};
+use axum::Router;
+use http::{Method, Uri};
 use hyper_util::{
     rt::{TokioExecutor, TokioIo, TokioTimer},
     server::conn::auto,
 };
 use tokio::net::TcpListener;
-use tower_events::Hub;
 
 use super::{
-    app::{App, health},
+    app::App,
     connections::{self, ConnectionLimits},
 };
 
@@ -30,8 +30,8 @@ fn router(app: App) -> Router {
     let router = Router::new()
         .route_service("/events", app.events)
         .route_service("/publish", app.publish)
-        .route("/healthz", get(async |State(hub): State<Hub>| Json(health(&hub))))
-        .with_state(app.hub);
+        .route_service("/status", app.status)
+        .fallback(async move |method: Method, uri: Uri| app.pages.respond(&method, uri.path()));
     match app.cors {
         Some(cors) => router.layer(cors),
         None => router,

@@ -1,10 +1,12 @@
 //! The server on hyper alone, with as little as possible between a socket and the services. HTTP/1.1 only.
 
-use std::{convert::Infallible, error::Error, future::Future};
+use std::{
+    convert::Infallible,
+    error::Error,
+    future::{Future, ready},
+};
 
-use bytes::Bytes;
-use http::{Method, Request, Response, StatusCode, header};
-use http_body_util::Full;
+use http::{Request, Response};
 use hyper::{
     body::{Body, Incoming},
     server::conn::http1,
@@ -12,18 +14,21 @@ use hyper::{
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::TcpListener;
 use tower::{Layer, Service};
-use tower_events::{EventsLayer, Hub};
+use tower_events::EventsLayer;
 
 use super::{
-    app::{App, health},
+    app::App,
     connections::{self, ConnectionLimits},
 };
 
 /// Serves until `stop`, then until the last response has ended.
 pub(crate) async fn serve(listener: TcpListener, app: App, stop: impl Future<Output = ()>) {
-    let events = EventsLayer::new(app.hub).route("/events", app.events).route("/publish", app.publish);
-    // Boxed, because every connection reserves space for the largest future.
-    let service = events.layer(tower::service_fn(|request| Box::pin(other(request))));
+    let events = EventsLayer::new(app.hub)
+        .route("/events", app.events)
+        .route("/publish", app.publish)
+        .route("/status", app.status);
+    let other = move |request: Request<Incoming>| ready(Ok(app.pages.respond(request.method(), request.uri().path())));
+    let service = events.layer(tower::service_fn(other));
     match app.cors {
         Some(cors) => run(listener, cors.layer(service), app.limits, stop).await,
         None => run(listener, service, app.limits, stop).await,
@@ -47,19 +52,4 @@ pub(crate) async fn run<S, B>(
     http.max_buf_size(limits.head_bytes as usize); // bounds the buffer of a slow client, too
     connections::serve(listener, service, limits, stop, |io, service| http.serve_connection(TokioIo::new(io), service))
         .await;
-}
-
-/// Answers all other paths.
-async fn other(request: Request<Incoming>) -> Result<Response<Full<Bytes>>, Infallible> {
-    let mut response = Response::new(Full::default());
-    match (request.uri().path(), request.method(), request.extensions().get::<Hub>()) {
-        ("/healthz", &Method::GET | &Method::HEAD, Some(hub)) => {
-            *response.body_mut() = Full::from(health(hub).to_string());
-            let json = header::HeaderValue::from_static("application/json");
-            response.headers_mut().insert(header::CONTENT_TYPE, json);
-        }
-        ("/healthz", ..) => *response.status_mut() = StatusCode::METHOD_NOT_ALLOWED,
-        _ => *response.status_mut() = StatusCode::NOT_FOUND,
-    }
-    Ok(response)
 }

@@ -6,6 +6,9 @@
 //! curl -d '"hello"' -H 'Content-Type: application/json' 'http://127.0.0.1:3000/publish?channel=a'
 //! ```
 //!
+//! For operators: `/` shows what happens, `/metrics` is for Prometheus (`prometheus.yml`, `alerts.yml`, `grafana.json`), `/healthz`
+//! says that it is alive, `/readyz` whether to send it clients.
+//!
 //! Anyone who can reach it may read and write everything: listen on an address that only your own programs can reach.
 
 mod address_limit;
@@ -14,8 +17,12 @@ mod axum;
 mod connections;
 mod hyper;
 mod limits;
+mod logs;
+mod metrics;
 mod options;
+mod pages;
 mod socket;
+mod status;
 #[path = "../common/stop.rs"]
 mod stop;
 #[path = "../common/store.rs"]
@@ -29,7 +36,7 @@ use tokio::{
     runtime,
 };
 use tower_events::{
-    EventService, Hub, HubOptions, PublishService,
+    EventService, Hub, HubOptions, PublishService, SseService,
     request::{EXPOSED_HEADERS, REQUEST_HEADERS},
     sse::SseOptions,
 };
@@ -39,7 +46,9 @@ use self::{
     address_limit::{AddressLimit, anyone},
     app::App,
     connections::ConnectionLimits,
+    metrics::Metrics,
     options::{Frontend, HELP, Options, Origins},
+    pages::Pages,
 };
 
 type BoxError = Box<dyn Error + Send + Sync>;
@@ -53,6 +62,7 @@ fn main() -> ExitCode {
             return ExitCode::from(2);
         }
     };
+    logs::start(options.log_format);
     match run(options) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
@@ -78,11 +88,16 @@ async fn serve(options: Options) -> Result<(), BoxError> {
     let Options { listen, drain, grace, .. } = options;
     let store = store::open(&options.store, options.retention.clone()).await?;
     let hub = Hub::with_options(store, options.limits.of_hub(HubOptions::default().ring_bytes(options.ring_bytes)));
-    let app = app(&hub, &options);
+    let (status, status_hub) = status::watch(hub.clone());
+    let pages = Pages::new(hub.clone(), Metrics::install(hub.clone())?);
+    let app = app(&hub, &options, status, pages);
 
     let listener = bind(listen).map_err(|error| format!("cannot listen on {listen}: {error}"))?;
     println!("listening on http://{}", listener.local_addr()?);
-    let stop = stop::drained(hub, drain, grace);
+    let stop = async move {
+        stop::drained(hub, drain, grace).await;
+        status_hub.drain(drain);
+    };
     match options.frontend {
         Frontend::Axum => axum::serve(listener, app, stop).await,
         Frontend::Hyper => hyper::serve(listener, app, stop).await,
@@ -90,7 +105,7 @@ async fn serve(options: Options) -> Result<(), BoxError> {
     Ok(())
 }
 
-fn app(hub: &Hub, options: &Options) -> App {
+fn app(hub: &Hub, options: &Options, status: SseService, pages: Pages) -> App {
     let mut stream = SseOptions::default().heartbeat(options.heartbeat);
     if let Some(age) = options.max_age {
         stream = stream.max_age(age);
@@ -105,6 +120,8 @@ fn app(hub: &Hub, options: &Options) -> App {
         events: limits.of_events(EventService::new(hub.clone(), resolver), stream),
         publish,
         hub: hub.clone(),
+        status,
+        pages,
         limits: ConnectionLimits { close_timeout: options.drain.max(SHORTEST_CLOSE), ..limits.connection },
         cors: matches!(options.origins, Origins::Any).then(any_origin),
     }

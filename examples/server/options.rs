@@ -7,6 +7,7 @@ use tower_events::Retention;
 
 use super::{
     limits::{self, Limits},
+    logs::LogFormat,
     store::StoreUrl,
 };
 
@@ -24,6 +25,7 @@ pub(crate) struct Options {
     pub(crate) workers: Option<NonZeroUsize>,
     pub(crate) frontend: Frontend,
     pub(crate) origins: Origins,
+    pub(crate) log_format: LogFormat,
 }
 
 /// The HTTP server library.
@@ -70,6 +72,7 @@ impl Options {
                 Long("grace") => options.grace = seconds(&mut arguments)?,
                 Long("workers") => options.workers = Some(arguments.value()?.parse()?),
                 Long("frontend") => options.frontend = arguments.value()?.parse()?,
+                Long("log-format") => options.log_format = arguments.value()?.parse()?,
                 Long("cors") => options.origins = Origins::Any,
                 Short('h') | Long("help") => {
                     println!("{HELP}\n\n{}", limits::HELP);
@@ -101,6 +104,7 @@ impl Default for Options {
             workers: None,
             frontend: Frontend::Axum,
             origins: Origins::Own,
+            log_format: LogFormat::default(),
         }
     }
 }
@@ -115,7 +119,7 @@ pub(crate) fn seconds(arguments: &mut Parser) -> Result<Duration, lexopt::Error>
 }
 
 pub(crate) const HELP: &str = "\
-An event server: GET /events?channel=, POST /publish?channel=, GET /healthz.
+An event server: GET /events?channel=, POST /publish?channel=; for operators GET /, /metrics, /healthz, /readyz.
 
   --listen ADDRESS       where to listen; port 0 picks a free one [127.0.0.1:3000]
   --store URL            where events are stored: memory:, file:PATH, or (if built with the feature of that name)
@@ -130,6 +134,7 @@ An event server: GET /events?channel=, POST /publish?channel=, GET /healthz.
   --grace S              seconds from a signal to stop until no more connections are accepted [0.5]
   --workers N            worker threads [one per processor]
   --frontend NAME        axum, or hyper: HTTP/1.1 only, less CPU and memory per connection [axum]
+  --log-format NAME      text or json, on the standard error; RUST_LOG says what is logged [text]
   --cors                 allow pages from every origin to read and publish
   --help";
 

@@ -12,6 +12,7 @@ use super::{
 use crate::{
     body::{Body, HandlerFuture, ResponseFuture},
     channel::Channels,
+    compaction::Compaction,
     grant::Grant,
     hub::{Asked, Denied, Hub},
     request::{Offer, ReadMethod, ReadRequest, ReadSettings, Rejection, SharedResolver},
@@ -65,6 +66,14 @@ impl<S: Store, R: Responder + Clone + Send + Sync + 'static> ReadService<S, R> {
 
     pub(crate) fn keep_parameters<N: Into<Box<str>>>(self, names: impl IntoIterator<Item = N>) -> Self {
         self.with(|shared| shared.settings.kept_parameters = names.into_iter().map(Into::into).collect())
+    }
+
+    pub(crate) fn compaction(self, compaction: Compaction) -> Self {
+        self.with(|shared| shared.settings.compaction = Some(compaction))
+    }
+
+    pub(crate) fn max_behind(self, events: u64) -> Self {
+        self.with(|shared| shared.settings.max_behind = Some(events))
     }
 
     fn with(self, change: impl FnOnce(&mut Shared<S, R>)) -> Self {
@@ -127,9 +136,9 @@ impl<S: Store, R: Responder + Clone + Send + Sync + 'static> ReadService<S, R> {
 
     /// Serves a request, unless it has to wait until the hub knows all revocations.
     fn serve(&self, mut grant: Grant, read: ReadRequest, asked: Asked) -> Result<HandlerFuture, Box<Unserved>> {
-        let Shared { hub, snapshots, responder, .. } = &*self.0;
+        let Shared { hub, settings, snapshots, responder, .. } = &*self.0;
         let Some(terms) = grant.terms.take() else {
-            return Ok(responder.answer(hub, ReadTarget::new(grant, snapshots.as_ref()), read));
+            return Ok(responder.answer(hub, ReadTarget::new(grant, settings, snapshots.as_ref()), read));
         };
         let admitted = match read.method {
             ReadMethod::Get => hub.admit(&terms, asked).map(Some),
@@ -137,7 +146,7 @@ impl<S: Store, R: Responder + Clone + Send + Sync + 'static> ReadService<S, R> {
         };
         match admitted {
             Ok(access) => {
-                let target = ReadTarget::new(grant, snapshots.as_ref());
+                let target = ReadTarget::new(grant, settings, snapshots.as_ref());
                 Ok(responder.answer(hub, target, read).under(access))
             }
             Err(Denied::NotFollowing) => {

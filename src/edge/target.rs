@@ -6,6 +6,7 @@ use crate::{
     encode::View,
     grant::Grant,
     hub::{Subscription, SubscriptionStart},
+    request::ReadSettings,
     snapshot::Snapshots,
     store::Head,
 };
@@ -20,8 +21,8 @@ pub(crate) struct ReadTarget {
 }
 
 impl ReadTarget {
-    /// What `grant` allows, from where the service starts.
-    pub(crate) fn new(grant: Grant, snapshots: Option<&Snapshots>) -> Self {
+    /// What `grant` allows, from where the service starts, read as its settings say.
+    pub(crate) fn new(grant: Grant, settings: &ReadSettings, snapshots: Option<&Snapshots>) -> Self {
         let view = View::of(&grant);
         let mut subscription = Subscription::new(grant.channels);
         if let Some(filter) = grant.filter {
@@ -29,6 +30,12 @@ impl ReadTarget {
         }
         if let Some(snapshots) = snapshots {
             subscription = subscription.snapshots(snapshots.clone());
+        }
+        if let Some(compaction) = &settings.compaction {
+            subscription = subscription.compaction(compaction.clone());
+        }
+        if let Some(events) = settings.max_behind {
+            subscription = subscription.max_behind(events);
         }
         Self { subscription, view, next_query: Box::default() }
     }

@@ -14,6 +14,8 @@ use tokio::{
     time::{Instant, timeout},
 };
 
+use super::stats::RefusedBy;
+
 #[derive(Debug)]
 pub(super) struct Admission {
     permits: Semaphore,
@@ -27,6 +29,7 @@ pub(super) struct Admission {
 /// The read was refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Refused {
+    pub(super) by: RefusedBy,
     /// When to come back.
     pub(super) retry: Duration,
 }
@@ -50,10 +53,10 @@ impl Admission {
         if let Ok(permit) = self.permits.try_acquire() {
             return Ok(self.permit(permit));
         }
-        let _queued = QueueSlot::join(self).ok_or_else(|| self.refuse())?;
+        let _queued = QueueSlot::join(self).ok_or_else(|| self.refuse(RefusedBy::MaxWaitingReads))?;
         match timeout(self.max_wait, self.permits.acquire()).await {
             Ok(Ok(permit)) => Ok(self.permit(permit)),
-            _ => Err(self.refuse()),
+            _ => Err(self.refuse(RefusedBy::ReadQueueTimeout)),
         }
     }
 
@@ -61,8 +64,18 @@ impl Admission {
         ReadPermit { admission: self, began: Instant::now(), _permit: permit }
     }
 
-    fn refuse(&self) -> Refused {
-        Refused { retry: self.retries().next_retry(Instant::now(), self.max_concurrent) }
+    /// How many reads are under way.
+    pub(super) fn running(&self) -> usize {
+        (self.max_concurrent as usize).saturating_sub(self.permits.available_permits())
+    }
+
+    /// How many reads wait to start.
+    pub(super) fn waiting(&self) -> usize {
+        self.queued.load(Relaxed)
+    }
+
+    fn refuse(&self, by: RefusedBy) -> Refused {
+        Refused { by, retry: self.retries().next_retry(Instant::now(), self.max_concurrent) }
     }
 
     fn retries(&self) -> MutexGuard<'_, RetrySchedule> {
@@ -178,7 +191,7 @@ mod tests {
     async fn the_rate_is_measured_from_the_reads() {
         // The last of 100 refused readers comes back when the others have been served, one at a time.
         let last_of_100 = |admission: &Admission| {
-            let last = (0..100).map(|_| admission.refuse().retry).last().unwrap();
+            let last = (0..100).map(|_| admission.refuse(RefusedBy::MaxWaitingReads).retry).last().unwrap();
             // The average of the reads comes near their time only.
             let spread = 0.99..1.25;
             move |served: f64| {

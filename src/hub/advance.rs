@@ -6,6 +6,7 @@ use tokio::runtime::Handle;
 
 use super::{
     shared::Shared,
+    stats::ReadPurpose,
     topic::{Advance, Topic},
 };
 use crate::{cursor::Cursor, store::Start};
@@ -26,7 +27,13 @@ async fn advance_topic(shared: Arc<Shared>, mut claim: AdvanceClaim, mut from: C
     loop {
         // The queue is bounded by the followed channels, each of which reads once at a time.
         let permit = shared.reads.advancing.acquire().await;
-        let page = shared.store_calls.read_page(topic.channel(), Start::After(from), shared.options.page).await;
+        let page = shared.store_calls.read_page(
+            ReadPurpose::Advance,
+            topic.channel(),
+            Start::After(from),
+            shared.options.page,
+        );
+        let page = page.await;
         drop(permit);
         match page {
             Ok(page) => topic.apply_read(&page),

@@ -38,6 +38,7 @@ fn concerns_revocations(hint: &Change) -> bool {
 
 /// This process tried to append.
 pub(super) fn append_finished(shared: &Arc<Shared>, channel: &Channel, result: &Result<Appended, StoreError>) {
+    shared.counters.append_finished(result);
     match result {
         Ok(appended) => {
             shared.append_outage.succeeded();

@@ -14,7 +14,7 @@ use self::{
     start::HistoryEnd,
     state::{State, StoreStep},
 };
-use super::{delivery::Batch, entry_run::EntryRun, lease::LeasedPage, topic::TopicLookup};
+use super::{delivery::Batch, entry_run::EntryRun, lease::LeasedPage, stats::ReaderKind, topic::TopicLookup};
 use crate::{cursor::Cursor, store::StoreError};
 
 impl ChannelReader {
@@ -50,8 +50,13 @@ impl ChannelReader {
     }
 
     /// Takes at most `max` events of the run that was peeked.
-    pub(super) fn take(&mut self, run: Arc<EntryRun>, max: usize) -> Batch {
+    pub(super) fn take(&mut self, run: Arc<EntryRun>, max: usize, kind: ReaderKind) -> Batch {
         let events = Batch::first(run.clone(), max);
+        let counters = &self.membership.shared.counters;
+        match self.history_end {
+            HistoryEnd::Reached => counters.delivered_live(kind, &events),
+            _ => counters.delivered(kind, &events),
+        }
         match events.is_whole() {
             true => self.advance(&run),
             false => self.move_to(events.next()),
@@ -89,10 +94,13 @@ impl ChannelReader {
         };
         // Revoked since it was peeked: the failure that comes instead keeps the position, so that the reset is decided anew.
         let Some(LeasedPage { page, .. }) = lease.page() else { return };
-        *reset = None;
+        let reason = reset.take();
         self.position = Some(page.from);
         self.history_end = HistoryEnd::At(Box::new(page.head.cursor));
         self.note_position(page.from);
+        if let Some(reason) = reason {
+            self.membership.shared.counters.reset(reason);
+        }
     }
 
     /// Takes the failure that was peeked: `error` says why the stored data cannot be read.

@@ -72,6 +72,11 @@ impl Batch {
         }
     }
 
+    /// Whether nothing of their run was asked this before.
+    pub(super) fn is_first_delivery(&self) -> bool {
+        self.run.is_first_delivery()
+    }
+
     /// Whether these are all events of their run.
     pub(super) fn is_whole(&self) -> bool {
         self.len == self.run.encoded_entries().len()

@@ -2,7 +2,10 @@
 
 use std::{
     any::Any,
-    sync::{Arc, OnceLock},
+    sync::{
+        Arc, OnceLock,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
 };
 
 use bytes::Bytes;
@@ -21,12 +24,20 @@ pub(crate) struct EntryRun {
     next: Cursor,
     joined: EncodedBytes,
     cache: OnceLock<Box<dyn Any + Send + Sync>>,
+    /// A reader that keeps up has taken it.
+    delivered: AtomicBool,
 }
 
 impl EntryRun {
     /// `entries` must not be empty.
     pub(super) fn new(entries: Box<[Arc<EncodedEntry>]>, next: Cursor) -> Arc<Self> {
-        Arc::new(Self { entries, next, joined: EncodedBytes::default(), cache: OnceLock::new() })
+        Arc::new(Self {
+            entries,
+            next,
+            joined: EncodedBytes::default(),
+            cache: OnceLock::new(),
+            delivered: AtomicBool::new(false),
+        })
     }
 
     /// Splits `entries` into runs; `next` is the position after the last one.
@@ -67,6 +78,16 @@ impl EntryRun {
     /// of another type already.
     pub(crate) fn cached<T: Any + Send + Sync>(&self, make: impl FnOnce() -> T) -> Option<&T> {
         self.cache.get_or_init(|| Box::new(make())).downcast_ref()
+    }
+
+    /// Whether this is the first call, or one of the first at once.
+    pub(super) fn is_first_delivery(&self) -> bool {
+        // Written once: that takes the cache line away from all other readers.
+        let is_first = !self.delivered.load(Relaxed);
+        if is_first {
+            self.delivered.store(true, Relaxed);
+        }
+        is_first
     }
 
     pub(crate) fn joined(&self, encoding: &'static Encoding) -> Bytes {

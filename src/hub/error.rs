@@ -43,6 +43,25 @@ pub enum SubscribeError {
     /// The reader left a page untouched for [`HubOptions::stall_timeout`](crate::HubOptions::stall_timeout). It may resume from
     /// its position at once.
     Stalled,
+    /// The signal of [`Updates::until`](crate::Updates::until) was ready.
+    Ended,
+}
+
+impl SubscribeError {
+    /// When to come back, where the hub has decided that: `None` after a failure of the store, for which
+    /// [`Hub::failure_backoff`](crate::Hub::failure_backoff) grows while it lasts, and after [`SubscribeError::Ended`].
+    #[must_use]
+    pub fn retry(&self) -> Option<Duration> {
+        match self {
+            Self::Draining { retry }
+            | Self::TooManyReaders { retry }
+            | Self::TooManyChannels { retry }
+            | Self::Overloaded { retry }
+            | Self::Snapshot { retry, .. } => Some(*retry),
+            Self::Stalled => Some(Duration::ZERO),
+            Self::Store(_) | Self::Ended => None,
+        }
+    }
 }
 
 impl fmt::Display for SubscribeError {
@@ -53,6 +72,7 @@ impl fmt::Display for SubscribeError {
             Self::TooManyReaders { .. } => f.write_str("there are too many readers; retry later"),
             Self::TooManyChannels { .. } => f.write_str("too many channels are followed; retry later"),
             Self::Stalled => f.write_str("the reader did not read for too long; resume from its last position"),
+            Self::Ended => f.write_str("the reader's time is over; resume from its last position"),
             Self::Overloaded { .. } => f.write_str("too many readers are waiting for the event store; retry later"),
             Self::Snapshot { .. } => f.write_str("there is no snapshot of the channel's state; retry later"),
         }

@@ -8,6 +8,7 @@ use super::{
     delivery::{Batch, Failed, Reset, Snapshot},
     entry_run::EntryRun,
     error::ReadError,
+    stats::ReaderKind,
     subscriber::Subscriber,
 };
 use crate::{channel::Channel, store::Entry};
@@ -22,6 +23,7 @@ pub(super) struct Gathered {
     pub(super) failure: Option<ReadError>,
     /// Whether every channel was seen at its head.
     pub(super) live: bool,
+    kind: ReaderKind,
     events_left: usize,
     bytes_left: usize,
     /// How many more entries may be looked at that a filter hides.
@@ -46,8 +48,8 @@ enum Remaining {
 }
 
 impl Gathered {
-    /// Nothing yet, and at most `max_events`, and as many that a filter hides as `max_examined`.
-    pub(super) fn new(max_events: usize, max_examined: usize) -> Self {
+    /// Nothing yet, for a reader of this kind: at most `max_events`, and as many that a filter hides as `max_examined`.
+    pub(super) fn new(max_events: usize, max_examined: usize, kind: ReaderKind) -> Self {
         Self {
             events: Vec::new(),
             resets: Vec::new(),
@@ -55,6 +57,7 @@ impl Gathered {
             failed: Vec::new(),
             failure: None,
             live: true,
+            kind,
             events_left: max_events,
             bytes_left: MAX_BYTES,
             examined_left: max_examined,
@@ -133,7 +136,7 @@ impl Gathered {
     }
 
     fn take(&mut self, channel_reader: &mut ChannelReader, run: Arc<EntryRun>) {
-        let events = channel_reader.take(run, self.events_left);
+        let events = channel_reader.take(run, self.events_left, self.kind);
         let bytes: usize = events.entries().map(Entry::size).sum();
         self.events_left -= events.len().min(self.events_left);
         self.bytes_left = self.bytes_left.saturating_sub(bytes);

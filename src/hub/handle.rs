@@ -2,7 +2,13 @@
 
 use std::{fmt, sync::Arc, time::Duration};
 
-use super::{drain::Drained, options::HubOptions, shared::Shared, stats::Stats};
+use super::{
+    busiest::busiest,
+    drain::Drained,
+    options::HubOptions,
+    shared::Shared,
+    stats::{RefusedBy, Stats},
+};
 use crate::{
     channel::Channel,
     store::{AnyStore, Store},
@@ -47,10 +53,17 @@ impl<S: Store> Hub<S> {
         &self.store
     }
 
-    /// What the hub holds now.
+    /// What the hub holds now, and what has happened in it.
     #[must_use]
     pub fn stats(&self) -> Stats {
         self.shared.stats()
+    }
+
+    /// The followed channels with the most readers, at most `count`, and their readers; the most first. Takes time in proportion to
+    /// the number of followed channels: some milliseconds for 100 000.
+    #[must_use]
+    pub fn busiest_channels(&self, count: usize) -> Vec<(Channel, usize)> {
+        busiest(&self.shared.all_topics(), count)
     }
 
     /// Whether [`Hub::drain`] was called: what a readiness check asks. From then on clients are told to go elsewhere, while the
@@ -85,6 +98,11 @@ impl<S> Hub<S> {
     /// Whether nobody but a producer in this process may publish to the channel.
     pub(crate) fn owns(&self, channel: &Channel) -> bool {
         self.shared.owned.contain(channel)
+    }
+
+    /// Counts a request that was refused.
+    pub(crate) fn count_refusal(&self, by: RefusedBy) {
+        self.shared.counters.refused(by);
     }
 
     /// The same hub as [`Hub<AnyStore>`](Hub), for code that does not know the store's type. It shares everything with this

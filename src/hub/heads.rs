@@ -10,6 +10,7 @@ use super::{
     error::ReadError,
     head_requests::{Enqueued, HeadRequest},
     shared::Shared,
+    stats::RefusedBy,
 };
 use crate::channel::Channel;
 
@@ -25,6 +26,7 @@ pub(super) fn request_head(shared: &Arc<Shared>, channel: &Channel) -> Arc<HeadR
             request
         }
         Enqueued::Full => {
+            shared.counters.refused(RefusedBy::WaitingHeads);
             let retry = Duration::from_secs(1 + fastrand::u64(..4));
             Arc::new(HeadRequest::failed(ReadError::Overloaded { retry }))
         }

@@ -69,14 +69,12 @@ impl Leases {
         lease
     }
 
-    /// Revokes the leases that were not used for `timeout`.
-    pub(super) fn revoke_unused(&self, now: Instant, timeout: Duration) {
+    /// Revokes the leases that were not used for `timeout`; returns how many.
+    pub(super) fn revoke_unused(&self, now: Instant, timeout: Duration) -> usize {
         // Before what the clock can represent: no lease is that old.
-        let Some(unused_since) = now.checked_sub(timeout) else { return };
+        let Some(unused_since) = now.checked_sub(timeout) else { return 0 };
         let leases: Vec<_> = self.list().leases.iter().filter_map(Weak::upgrade).collect();
-        for lease in leases {
-            drop(lease.revoke(unused_since));
-        }
+        leases.iter().filter_map(|lease| lease.revoke(unused_since)).count()
     }
 
     fn list(&self) -> MutexGuard<'_, LeaseList> {

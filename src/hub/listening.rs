@@ -14,6 +14,7 @@ use super::{
     error::SubscribeError,
     gather::{GatherStatus, Gathered},
     listen::{Listen, Listened},
+    stats::EndReason,
     subscriber::Subscriber,
 };
 use crate::channel::Channels;
@@ -80,6 +81,11 @@ impl Listening {
         self.subscriber.failure_backoff()
     }
 
+    /// Counts the bytes of its answer.
+    pub(crate) fn count_sent(&self, bytes: usize) {
+        self.subscriber.count_sent(bytes);
+    }
+
     /// Ends the wait: the next poll hands out what there is, once each channel has a position.
     pub(crate) fn end_wait(self: Pin<&mut Self>) {
         *self.project().until = WaitUntil::Ended;
@@ -96,13 +102,15 @@ impl Listening {
         if !this.subscriber.has_positions() {
             ready!(this.subscriber.poll_started(cx))?;
         }
-        let mut gathered =
-            this.gathered.take().map_or_else(|| Gathered::new(*this.limit, *this.examined_left), |gathered| *gathered);
+        let none = || Gathered::new(*this.limit, *this.examined_left, this.subscriber.kind());
+        let mut gathered = this.gathered.take().map_or_else(none, |gathered| *gathered);
         let status = gathered.gather(this.subscriber, cx);
         *this.examined_left = gathered.examined_left;
         // What was gathered is delivered first; the next request meets the failure.
         if let Some(error) = gathered.failure.take().filter(|_| !gathered.has_any()) {
-            return Poll::Ready(Err(error.into()));
+            let error = error.into();
+            this.subscriber.counters().ended_with(&error);
+            return Poll::Ready(Err(error));
         }
         // Wakers were registered while gathering, so that a drain from now on wakes this task.
         let drained = self.subscriber.drain_hint();
@@ -124,6 +132,9 @@ impl Listening {
                 on_empty();
             }
             ready!(self.as_mut().poll_wait(status, cx));
+        }
+        if drained.is_some() {
+            self.subscriber.counters().ended(EndReason::Drained);
         }
         Poll::Ready(Ok(self.finish(gathered, drained)))
     }

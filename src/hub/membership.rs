@@ -8,6 +8,7 @@ use super::{
     error::{SubscribeError, limit_retry},
     follower,
     shared::Shared,
+    stats::RefusedBy,
     topic::{Occupancy, Topic, WaiterSlot},
 };
 use crate::{channel::Channel, store::StoreError};
@@ -25,7 +26,10 @@ impl Membership {
     pub(super) fn join(shared: &Arc<Shared>, channel: &Channel) -> Result<Self, SubscribeError> {
         let runtime = Handle::try_current().map_err(|source| StoreError::Unavailable(source.into()))?;
         let joined = shared.join_topic(channel, || follower::start(shared, &runtime));
-        let (topic, slot) = joined.ok_or_else(|| SubscribeError::TooManyChannels { retry: limit_retry() })?;
+        let (topic, slot) = joined.ok_or_else(|| {
+            shared.counters.refused(RefusedBy::MaxFollowedChannels);
+            SubscribeError::TooManyChannels { retry: limit_retry() }
+        })?;
         Ok(Self { topic, slot, shared: shared.clone() })
     }
 }

@@ -1,5 +1,5 @@
 //! Whether calls of one kind to the store are failing, and since when: decides how long clients stay away and what is logged.
-//! During an outage every call fails, so only its start and end are logged, with a count.
+//! During an outage every call fails, so its start and end are logged, with a count, and once a minute that it goes on.
 
 use std::{
     error::Error,
@@ -21,6 +21,7 @@ pub(super) struct Outage {
 struct Failing {
     since: Instant,
     failures: u64,
+    logged: Instant,
 }
 
 impl Outage {
@@ -36,18 +37,24 @@ impl Outage {
 
     /// Records a failed call.
     pub(super) fn failed(&self, error: &(dyn Error + 'static)) {
+        let now = Instant::now();
         let mut failing = self.failing();
-        if let Some(failing) = failing.as_mut() {
-            failing.failures += 1;
+        let is_first = failing.is_none();
+        let outage = failing.get_or_insert(Failing { since: now, failures: 0, logged: now });
+        outage.failures += 1;
+        if !is_first && now.duration_since(outage.logged) < LOG_EVERY {
             return;
         }
-        *failing = Some(Failing { since: Instant::now(), failures: 1 });
+        outage.logged = now;
+        let Failing { since, failures, .. } = *outage;
         drop(failing);
         tracing::warn!(
             calls = self.calls,
+            failures,
+            seconds = now.duration_since(since).as_secs(),
             %error,
             source = error.source(),
-            "{} fails; further failures are counted, not logged",
+            "{} fails; while it does, this is logged once a minute",
             self.callee
         );
     }
@@ -55,7 +62,7 @@ impl Outage {
     /// Records a call that succeeded.
     pub(super) fn succeeded(&self) {
         let ended = self.failing().take();
-        if let Some(Failing { since, failures }) = ended {
+        if let Some(Failing { since, failures, .. }) = ended {
             tracing::info!(
                 calls = self.calls,
                 failures,
@@ -81,6 +88,9 @@ impl Outage {
 fn backoff(lasted: Duration) -> Duration {
     lasted.clamp(MIN_BACKOFF, MAX_BACKOFF)
 }
+
+/// How often it is logged that an outage goes on.
+const LOG_EVERY: Duration = Duration::from_secs(60);
 
 const MIN_BACKOFF: Duration = Duration::from_secs(1);
 const MAX_BACKOFF: Duration = Duration::from_secs(30);

@@ -5,13 +5,15 @@ use std::sync::Arc;
 use tokio::{runtime::Handle, task::yield_now};
 
 use super::{
-    admission::Refused,
     advance::advance_if_needed,
+    catch_up::{read_folded, read_one},
     error::ReadError,
+    fold::Folding,
+    read_options::ReadOptions,
     shared::Shared,
     shared_call::Completion,
     shared_page::{ReadContext, SharedPage},
-    shared_read::{ReadOrigin, SharedRead, Sharing},
+    shared_read::{ReadOrigin, ReadStart, SharedRead, Sharing},
     topic::Topic,
 };
 use crate::store::{Limit, Start};
@@ -26,26 +28,45 @@ pub(super) struct PageRequest {
 
 /// Joins a read that yields the requested page, or begins one. Only reads after a cursor are shared: every other start
 /// means the moment of its own request.
-pub(super) fn request_page(shared: &Arc<Shared>, topic: &Arc<Topic>, request: PageRequest) -> Arc<SharedRead> {
+pub(super) fn request_page(
+    shared: &Arc<Shared>,
+    topic: &Arc<Topic>,
+    request: PageRequest,
+    options: Option<&ReadOptions>,
+) -> Arc<SharedRead> {
     let PageRequest { start, limit, sharing } = request;
+    // A page by time contains only some entries.
+    let folding = options.filter(|_| matches!(start, Start::After(_))).and_then(ReadOptions::folding);
+    // The limit of the request is that of what is left.
+    let limit = if folding.is_some() { shared.options.page } else { limit };
     let (read, origin) = match start {
-        Start::After(cursor) => topic.shared_reads.share(cursor, limit, sharing, topic.generation()),
+        Start::After(cursor) => {
+            let start = ReadStart { folding: folding.as_ref().map(Folding::key), cursor };
+            topic.shared_reads.share(start, limit, sharing, topic.generation())
+        }
         _ => (Arc::new(SharedRead::new()), ReadOrigin::New),
     };
     if origin == ReadOrigin::New {
         // The version is taken before the read: the read proves nothing about a change that comes while it runs.
-        let context = ReadContext { start, limit, version: topic.version(), generation: topic.generation() };
-        spawn_read(shared, topic, context, &read);
+        let (version, generation) = (topic.version(), topic.generation());
+        let context = ReadContext { start, limit, is_folded: folding.is_some(), version, generation };
+        spawn_read(shared, topic, context, folding, &read);
     }
     read
 }
 
-fn spawn_read(shared: &Arc<Shared>, topic: &Arc<Topic>, context: ReadContext, read: &Arc<SharedRead>) {
+fn spawn_read(
+    shared: &Arc<Shared>,
+    topic: &Arc<Topic>,
+    context: ReadContext,
+    folding: Option<Folding>,
+    read: &Arc<SharedRead>,
+) {
     let completion = Completion::new(Arc::downgrade(read));
     let Ok(runtime) = Handle::try_current() else { return completion.complete(Err(ReadError::no_runtime())) };
     let (shared, topic) = (shared.clone(), topic.clone());
     let task = runtime.spawn(async move {
-        let page = read_page(&shared, &topic, context).await;
+        let page = read_page(&shared, &topic, context, folding).await;
         // A store that answers without waiting would complete reads as fast as they are requested: readers that keep up
         // would run only after all that catch up.
         let permit = shared.reads.completions.acquire().await;
@@ -63,13 +84,15 @@ async fn read_page(
     shared: &Arc<Shared>,
     topic: &Arc<Topic>,
     context: ReadContext,
+    folding: Option<Folding>,
 ) -> Result<Arc<SharedPage>, ReadError> {
-    let permit = shared.reads.catching_up.acquire().await;
-    let permit = permit.map_err(|Refused { retry }| ReadError::Overloaded { retry })?;
-    let page = shared.store_calls.read_page(topic.channel(), context.start, context.limit).await;
-    drop(permit);
-    let page = page?;
+    let page = read_one(shared, topic.channel(), context.start, context.limit).await?;
     advance_if_needed(shared, topic.anchor(page.head), topic);
+    if let Some(folding) = folding {
+        let page = read_folded(shared, topic.channel(), &folding, page).await;
+        // The ring is not for what was merged.
+        return Ok(Arc::new(SharedPage::new(page, context)));
+    }
     let page = SharedPage::new(page, context);
     // A page by time may have gaps.
     if !matches!(context.start, Start::Time(_)) {

@@ -11,6 +11,7 @@ use super::{
     heads::request_head,
     listen::{Listen, Listened},
     listening::Listening,
+    stats::{ReaderKind, RefusedBy},
     subscriber::Subscriber,
     subscription::Subscription,
 };
@@ -120,7 +121,7 @@ impl<S: Store> Hub<S> {
     /// Nothing is lost when the future is dropped: the position moves only with what is returned.
     pub async fn listen(&self, listen: impl Into<Listen>) -> Result<Listened, SubscribeError> {
         let listen = listen.into();
-        let mut listening = pin!(self.listening(&listen)?);
+        let mut listening = pin!(self.listening(&listen, ReaderKind::InProcess)?);
         let on_empty = || {
             if let Some(observe) = &listen.on_empty {
                 observe();
@@ -129,8 +130,8 @@ impl<S: Store> Hub<S> {
         poll_fn(|cx| listening.as_mut().poll(on_empty, cx)).await
     }
 
-    pub(crate) fn listening(&self, listen: &Listen) -> Result<Listening, SubscribeError> {
-        Ok(Listening::new(self.subscriber(&listen.subscription, listen.limit)?, listen))
+    pub(crate) fn listening(&self, listen: &Listen, kind: ReaderKind) -> Result<Listening, SubscribeError> {
+        Ok(Listening::new(self.subscriber(&listen.subscription, listen.limit, kind)?, listen))
     }
 
     /// Subscribes. When it returns, every channel's start is decided: whatever is published from now on is delivered.
@@ -141,15 +142,16 @@ impl<S: Store> Hub<S> {
     /// # Cancel safety
     /// Dropping the future unsubscribes.
     pub async fn subscribe(&self, subscription: Subscription) -> Result<Subscriber, SubscribeError> {
-        self.subscribing(&subscription).await
+        self.subscribing(&subscription, ReaderKind::InProcess).await
     }
 
     /// Joins the channels at once; the future waits until every channel's start is decided.
     pub(crate) fn subscribing(
         &self,
         subscription: &Subscription,
+        kind: ReaderKind,
     ) -> impl Future<Output = Result<Subscriber, SubscribeError>> + Send + use<S> {
-        let subscriber = self.subscriber(subscription, usize::MAX);
+        let subscriber = self.subscriber(subscription, usize::MAX, kind);
         async move {
             let mut subscriber = subscriber?;
             poll_fn(|cx| subscriber.poll_started(cx)).await?;
@@ -157,11 +159,17 @@ impl<S: Store> Hub<S> {
         }
     }
 
-    fn subscriber(&self, subscription: &Subscription, page_events: usize) -> Result<Subscriber, SubscribeError> {
+    fn subscriber(
+        &self,
+        subscription: &Subscription,
+        page_events: usize,
+        kind: ReaderKind,
+    ) -> Result<Subscriber, SubscribeError> {
         if let Some(retry) = self.shared.drain_hint() {
+            self.shared.counters.refused(RefusedBy::Drain);
             return Err(SubscribeError::Draining { retry });
         }
-        let Some(guard) = self.shared.admit() else {
+        let Some(guard) = self.shared.admit(kind) else {
             return Err(SubscribeError::TooManyReaders { retry: limit_retry() });
         };
         Subscriber::new(&self.shared, guard, subscription, page_events)

@@ -15,6 +15,7 @@ use super::{
     follower_tasks::restart_after_panics,
     revocations_channel::revocations_channel,
     shared::Shared,
+    stats::ReadPurpose,
     subjects::{ReadFromStart, Subjects},
 };
 use crate::{
@@ -78,7 +79,7 @@ async fn refresh(hub: &Shared, channel: &Channel, position: &mut Option<Cursor>)
     let mut from_start = position.is_none();
     while *position != Some(head) {
         let start = position.map_or(Start::Earliest, Start::After);
-        let page = hub.store_calls.read_page(channel, start, PAGE).await?;
+        let page = hub.store_calls.read_page(ReadPurpose::Advance, channel, start, PAGE).await?;
         if page.outcome != Outcome::Continued && position.is_some() {
             tracing::warn!(outcome = ?page.outcome, "revocations may have been lost: readers with a subject end");
             hub.subjects.lapse();
@@ -114,9 +115,7 @@ fn take(hub: &Shared, page: &Page, read: &mut ReadFromStart) {
         read.oldest.get_or_insert(entry.appended);
         read.entries += 1;
         read.bytes += u64::try_from(entry.size()).unwrap_or(u64::MAX);
-        if let Some(subject) = entry.data.as_text() {
-            hub.subjects.revoked(subject, entry.appended, kept_for);
-        }
+        hub.subjects.revoked(entry, kept_for);
     }
 }
 

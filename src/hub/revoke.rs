@@ -1,6 +1,6 @@
 //! Revoking a subject's access in every process.
 
-use super::{handle::Hub, revocations_channel::revocations_channel, subjects::SubjectKey};
+use super::{handle::Hub, revocations_channel::revocations_channel};
 use crate::{
     event::Event,
     store::{Append, Store, StoreError},
@@ -35,12 +35,13 @@ impl<S: Store> Hub<S> {
     /// # Cancel safety
     /// When the future is dropped, the subject is revoked or not.
     pub async fn revoke(&self, subject: impl AsRef<str>) -> Result<(), StoreError> {
-        let subject = subject.as_ref();
         let channel = revocations_channel().map_err(|error| StoreError::Corrupt(error.into()))?;
-        self.append(&channel, Append::new([Event::text(subject)])).await?;
-        let subjects = &self.shared.subjects;
-        subjects.end(&SubjectKey::Named(subject.into()));
-        subjects.hint.notify_one();
+        let appended = self.append(&channel, Append::new([Event::text(subject.as_ref())])).await?;
+        // In this process at once. What is not followed is read when it is.
+        let (subjects, kept_for) = (&self.shared.subjects, self.shared.store.retention().age);
+        if subjects.is_certain() {
+            appended.entries.iter().for_each(|entry| subjects.revoked(entry, kept_for));
+        }
         Ok(())
     }
 }

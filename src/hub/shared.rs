@@ -14,13 +14,14 @@ use std::{
 use tokio::{sync::Notify, time::Instant};
 
 use super::{
+    counters::Counters,
     follower_tasks::FollowerTasks,
     head_requests::HeadRequests,
     options::HubOptions,
     outage::Outage,
     owned_prefixes::OwnedPrefixes,
     read_budgets::ReadBudgets,
-    stats::Stats,
+    stats::{ReaderKind, RefusedBy, Stats},
     store_calls::StoreCalls,
     subjects::Subjects,
     topic::{Topic, WaiterSlot},
@@ -39,6 +40,7 @@ pub(super) struct Shared {
     pub(super) store: AnyStore,
     pub(super) store_calls: StoreCalls,
     pub(super) options: HubOptions,
+    pub(super) counters: Arc<Counters>,
     followed: Mutex<Followed>,
     /// The size of the rings of all followed channels, in bytes.
     ring_bytes: Arc<AtomicUsize>,
@@ -69,9 +71,11 @@ struct Followed {
 impl Shared {
     pub(super) fn new(store: AnyStore, options: HubOptions) -> Self {
         static HUBS: AtomicU64 = AtomicU64::new(0);
+        let counters = Arc::<Counters>::default();
         Self {
             id: HUBS.fetch_add(1, Relaxed),
-            store_calls: StoreCalls::new(store.clone(), options.read_timeout),
+            store_calls: StoreCalls::new(store.clone(), options.read_timeout, counters.clone()),
+            counters: counters.clone(),
             store,
             followed: Mutex::default(),
             ring_bytes: Arc::default(),
@@ -83,7 +87,7 @@ impl Shared {
             recheck: Arc::default(),
             append_outage: Outage::new("appends"),
             owned: OwnedPrefixes::default(),
-            subjects: Arc::new(Subjects::new(options.subjects)),
+            subjects: Arc::new(Subjects::new(options.subjects, counters)),
             drain_window: OnceLock::new(),
             options,
         }
@@ -92,13 +96,20 @@ impl Shared {
     pub(super) fn stats(&self) -> Stats {
         // Before the lock: this runs the store's code.
         let store = self.store.health();
-        let topics = &self.followed().topics;
+        let followed = self.followed();
+        let (followed_channels, lingering_channels) = (followed.topics.len(), followed.topics.lingering());
+        drop(followed);
         Stats {
             readers: self.readers.load(SeqCst),
-            followed_channels: topics.len(),
-            lingering_channels: topics.lingering(),
+            readers_by_kind: self.counters.open_readers.load(),
+            followed_channels,
+            lingering_channels,
             ring_bytes: self.ring_bytes.load(Relaxed),
+            running_reads: self.reads.catching_up.running(),
+            waiting_reads: self.reads.catching_up.waiting(),
+            draining: self.drain_window.get().is_some(),
             store,
+            totals: self.counters.totals(),
         }
     }
 
@@ -148,7 +159,8 @@ impl Shared {
     pub(super) fn sweep(&self) -> bool {
         let now = Instant::now();
         self.reads.recent.expire(now);
-        self.reads.leases.revoke_unused(now, self.options.stall_timeout);
+        let revoked = self.reads.leases.revoke_unused(now, self.options.stall_timeout);
+        self.counters.pages_revoked(revoked);
         let mut followed = self.followed();
         followed.topics.expire(now, self.options.linger);
         let any = followed.topics.len() > 0;
@@ -162,11 +174,16 @@ impl Shared {
 /// Readers and the drain.
 impl Shared {
     /// Counts a reader, unless there are too many.
-    pub(super) fn admit(self: &Arc<Self>) -> Option<ReaderGuard> {
+    pub(super) fn admit(self: &Arc<Self>, kind: ReaderKind) -> Option<ReaderGuard> {
         let max = self.options.max_readers;
         let one_more = |readers| Some(readers + 1).filter(|readers| *readers <= max);
-        let admitted = self.readers.fetch_update(SeqCst, SeqCst, one_more).is_ok();
-        admitted.then(|| ReaderGuard { shared: self.clone() })
+        if self.readers.fetch_update(SeqCst, SeqCst, one_more).is_err() {
+            self.counters.refused(RefusedBy::MaxReaders);
+            return None;
+        }
+        self.counters.readers.add(kind, 1);
+        self.counters.open_readers.add(kind, 1);
+        Some(ReaderGuard { shared: self.clone(), kind })
     }
 
     /// Starts draining; only the first window counts.
@@ -201,10 +218,12 @@ impl Shared {
 #[derive(Debug)]
 pub(super) struct ReaderGuard {
     pub(super) shared: Arc<Shared>,
+    pub(super) kind: ReaderKind,
 }
 
 impl Drop for ReaderGuard {
     fn drop(&mut self) {
+        self.shared.counters.open_readers.subtract(self.kind, 1);
         // Notified without a drain too: one that begins now might be seen here too late, and would wait forever.
         if self.shared.readers.fetch_sub(1, SeqCst) == 1 {
             self.shared.last_reader_left.notify_waiters();

@@ -13,6 +13,8 @@ use crate::{
 pub(super) struct ReadContext {
     pub(super) start: Start,
     pub(super) limit: Limit,
+    /// Whether its entries are what a filter and a compaction left.
+    pub(super) is_folded: bool,
     /// The topic's version. That nothing follows is proven at this version only: a reader that joins later must not rely on
     /// a read that began before what this process has seen since.
     pub(super) version: u64,
@@ -69,6 +71,12 @@ impl SharedPage {
     /// Whether only a position was requested.
     pub(super) fn is_position_only(&self) -> bool {
         self.context.limit.events == 0
+    }
+
+    /// How many entries were examined of which a filter and a compaction left none.
+    pub(super) fn skipped_entries(&self) -> Option<usize> {
+        let skipped = usize::try_from(self.next.seq.saturating_sub(self.from.seq)).unwrap_or(usize::MAX);
+        (self.context.is_folded && self.runs.is_empty() && skipped > 0).then_some(skipped)
     }
 
     /// Where a reader that needs a page from `start` goes on in this one; `None` if this page is of no use to it.
@@ -135,7 +143,10 @@ pub(super) mod tests {
         let entries = (from + 1..=to).map(entry).collect();
         let page = Page { outcome: Outcome::Continued, from: at(from), entries, next: at(to), head };
         let limit = Limit { events: 10, bytes: 1 << 20 };
-        SharedPage::new(page, ReadContext { start: Start::After(at(from)), limit, version: 1, generation: 1 })
+        SharedPage::new(
+            page,
+            ReadContext { start: Start::After(at(from)), limit, is_folded: false, version: 1, generation: 1 },
+        )
     }
 
     #[test]

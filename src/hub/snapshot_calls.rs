@@ -22,12 +22,12 @@ use super::{
     shared::Shared,
     shared_call::Completion,
     snapshot_flights::{Flight, FlightKey, Joined, SnapshotFlights},
+    stats::RefusedBy,
 };
 use crate::{
     channel::Channel,
     cursor::Cursor,
-    event::Event,
-    snapshot::{SnapshotError, SnapshotRequest, Snapshots},
+    snapshot::{SnapshotError, SnapshotRequest, Snapshots, State},
     store::Entry,
 };
 
@@ -93,14 +93,17 @@ impl SnapshotCall {
             sleep_until(due).await;
         }
         let permit = flights.admission.acquire().await;
-        let _permit = permit.map_err(|Refused { retry }| ReadError::Overloaded { retry })?;
+        let _permit = permit.map_err(|Refused { retry, .. }| {
+            shared.counters.refused(RefusedBy::WaitingSnapshots);
+            ReadError::Overloaded { retry }
+        })?;
         flights.begin(key, flight);
         // Position first, then state: every event at or below the position is in the state.
         let (request, mut slot) = (request_head(shared, &key.channel), None);
         let head = poll_fn(|cx| request.poll(&mut slot, cx)).await?;
-        let event = snapshots.call(SnapshotRequest::new(key.channel.clone(), key.filter_id.clone())).await;
-        let entry = event.and_then(|event| bounded(entry(&key.channel, head.cursor, event), snapshots.most_bytes()));
-        match entry {
+        let state = snapshots.call(SnapshotRequest::new(key.channel.clone(), key.filter_id.clone())).await;
+        let entry = state.map(|state| entry(&key.channel, head.cursor, state));
+        match entry.and_then(|entry| bounded(entry, snapshots.most_bytes())) {
             Ok(entry) => {
                 flights.outage.succeeded();
                 Ok(Snapshot::new(entry))
@@ -113,12 +116,13 @@ impl SnapshotCall {
     }
 }
 
-fn entry(channel: &Channel, head: Cursor, event: Event) -> Entry {
+fn entry(channel: &Channel, head: Cursor, state: State) -> Entry {
+    let State { event, position } = state;
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     let now = u64::try_from(now.as_millis()).unwrap_or(u64::MAX);
     let time = event.time().unwrap_or(now);
     let (data, name) = event.into_parts();
-    Entry::new(channel.clone(), head, data).appended(now).at(time).named(name)
+    Entry::new(channel.clone(), position.unwrap_or(head), data).appended(now).at(time).named(name)
 }
 
 fn bounded(entry: Entry, max: usize) -> Result<Entry, SnapshotError> {

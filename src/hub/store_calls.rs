@@ -3,13 +3,16 @@
 use std::{
     future::Future,
     ops::Range,
-    sync::atomic::{AtomicBool, Ordering::Relaxed},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
     time::Duration,
 };
 
 use tokio::time::{Instant, timeout};
 
-use super::{error::ReadError, outage::Outage};
+use super::{counters::Counters, error::ReadError, outage::Outage, stats::ReadPurpose};
 use crate::{
     channel::Channel,
     store::{AnyStore, Head, Limit, Page, Start, Store, StoreError},
@@ -19,6 +22,7 @@ use crate::{
 pub(super) struct StoreCalls {
     store: AnyStore,
     timeout: Duration,
+    counters: Arc<Counters>,
     /// Whether reads are failing.
     pub(super) outage: Outage,
     /// Every `heads` call of the last round failed.
@@ -26,12 +30,18 @@ pub(super) struct StoreCalls {
 }
 
 impl StoreCalls {
-    pub(super) fn new(store: AnyStore, timeout: Duration) -> Self {
-        Self { store, timeout, outage: Outage::new("reads"), all_heads_failed: AtomicBool::new(false) }
+    pub(super) fn new(store: AnyStore, timeout: Duration, counters: Arc<Counters>) -> Self {
+        Self { store, timeout, counters, outage: Outage::new("reads"), all_heads_failed: AtomicBool::new(false) }
     }
 
-    pub(super) async fn read_page(&self, channel: &Channel, start: Start, limit: Limit) -> Result<Page, StoreError> {
-        let page = self.with_timeout(self.store.read(channel, start, limit)).await;
+    pub(super) async fn read_page(
+        &self,
+        purpose: ReadPurpose,
+        channel: &Channel,
+        start: Start,
+        limit: Limit,
+    ) -> Result<Page, StoreError> {
+        let page = self.timed(purpose, self.store.read(channel, start, limit)).await;
         match &page {
             Ok(_) => self.outage.succeeded(),
             // A corrupt channel says nothing about the others.
@@ -78,7 +88,7 @@ impl StoreCalls {
                 slots.fill(Err(StoreError::Unavailable("reading the heads took too long".into()).into()));
                 continue;
             }
-            match self.with_timeout(self.store.heads(asked)).await.map_err(ReadError::from) {
+            match self.timed(ReadPurpose::Heads, self.store.heads(asked)).await.map_err(ReadError::from) {
                 Ok(found) => {
                     failures = 0;
                     slots.iter_mut().zip(found).for_each(|(slot, head)| *slot = Ok(head));
@@ -98,9 +108,17 @@ impl StoreCalls {
         heads
     }
 
-    async fn with_timeout<T>(&self, call: impl Future<Output = Result<T, StoreError>>) -> Result<T, StoreError> {
+    /// The result of `call`, counted, or a failure when it takes too long.
+    async fn timed<T>(
+        &self,
+        purpose: ReadPurpose,
+        call: impl Future<Output = Result<T, StoreError>>,
+    ) -> Result<T, StoreError> {
+        let began = Instant::now();
         let result = timeout(self.timeout, call).await;
-        result.unwrap_or_else(|elapsed| Err(StoreError::Unavailable(elapsed.into())))
+        let result = result.unwrap_or_else(|elapsed| Err(StoreError::Unavailable(elapsed.into())));
+        self.counters.read_finished(purpose, began.elapsed(), &result);
+        result
     }
 }
 

@@ -23,16 +23,17 @@ use tokio::{
 
 pub(super) use self::known::{ReadFromStart, Verdict};
 use self::{
-    known::{Circumstances, KnownRevocations, millis},
+    known::{Added, Circumstances, KnownRevocations, millis},
     publish_rate::PublishRates,
     reader::{End, ReaderSlot},
 };
-use super::{options::SubjectOptions, sync::lock, terms::Terms};
-use crate::store::Retention;
+use super::{counters::Counters, options::SubjectOptions, stats::EndReason, sync::lock, terms::Terms};
+use crate::store::{Entry, Retention};
 
 #[derive(Debug)]
 pub(super) struct Subjects {
     options: SubjectOptions,
+    counters: Arc<Counters>,
     readers: Mutex<Readers>,
     revocations: Mutex<KnownRevocations>,
     /// Until when it is certain that no revocation is missing, in milliseconds since `base`; 0 when it is not.
@@ -84,9 +85,10 @@ impl Drop for OwnedTask {
 }
 
 impl Subjects {
-    pub(super) fn new(options: SubjectOptions) -> Self {
+    pub(super) fn new(options: SubjectOptions, counters: Arc<Counters>) -> Self {
         Self {
             options,
+            counters,
             readers: Mutex::default(),
             revocations: Mutex::default(),
             certain_until: AtomicU64::new(0),
@@ -124,6 +126,7 @@ impl Subjects {
         let oldest = if of_subject.len() > self.options.max_readers { of_subject.pop_first() } else { None };
         drop(readers);
         if let Some((_, oldest)) = oldest {
+            self.counters.ended(EndReason::Evicted);
             let retry = Some(RETRY_OVER_LIMIT.mul_f64(1.0 + fastrand::f64()));
             oldest.end(End { over_at: self.grace(), retry });
         }
@@ -210,10 +213,13 @@ impl Subjects {
     }
 
     /// Takes a revocation that the store has, and ends the subject's readers: whoever was admitted before learns of it here.
-    pub(super) fn revoked(&self, subject: &str, at: u64, kept_for: Duration) {
-        let subject: Arc<str> = subject.into();
-        lock(&self.revocations).add(&subject, at, self.circumstances(kept_for));
-        self.end(&SubjectKey::Named(subject));
+    pub(super) fn revoked(&self, entry: &Entry, kept_for: Duration) {
+        let Some(subject) = entry.data.as_text().map(Arc::from) else { return };
+        let circumstances = self.circumstances(kept_for);
+        let added = lock(&self.revocations).add(&subject, entry.cursor, entry.appended, circumstances);
+        if added == Added::New {
+            self.end(&SubjectKey::Named(subject));
+        }
     }
 
     pub(super) fn read_all(&self, read: ReadFromStart, retention: &Retention) {

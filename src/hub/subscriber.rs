@@ -13,11 +13,13 @@ use futures_core::Stream;
 use super::{
     channel_reader::{ChannelReader, PageSlot, Peeked},
     channel_readers::{ChannelReaders, Visit},
+    counters::Counters,
     delivery::Delivery,
     error::SubscribeError,
     membership::Membership,
     shared::{ReaderGuard, Shared},
     snapshot_request::ChannelSnapshots,
+    stats::{EndReason, ReaderKind},
     subscription::Subscription,
     turns::Turn,
 };
@@ -71,6 +73,9 @@ impl Subscriber {
     ) -> Result<Self, SubscribeError> {
         let start = |channel| subscription.channel_start(channel);
         let options = || subscription.options.clone();
+        if subscription.start.is_resume() {
+            shared.counters.resumes.add(guard.kind, 1);
+        }
         let snapshots = subscription.options.as_ref().and_then(|options| ChannelSnapshots::of(options));
         let with_snapshots = |reader: ChannelReader, channel: &Channel| match &snapshots {
             Some(snapshots) => reader.with_snapshots(snapshots.clone(), subscription.channel_begin(channel)),
@@ -142,6 +147,14 @@ impl Subscriber {
 
     /// Ready when every channel's start is decided. Fails when one cannot be read now, or none ever.
     pub(super) fn poll_started(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), SubscribeError>> {
+        let started = self.poll_starts(cx);
+        if let Poll::Ready(Err(error)) = &started {
+            self.counters().ended_with(error);
+        }
+        started
+    }
+
+    fn poll_starts(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), SubscribeError>> {
         let mut started = Poll::Ready(Ok(()));
         let (mut readable, mut corrupt) = (false, None);
         let failed = self.visit(|channel_reader, page_slot| {
@@ -178,6 +191,19 @@ impl Subscriber {
         let page = self.guard.shared.options.page;
         let limit = Limit { events: page.events.min(self.page_events as usize), ..page };
         self.channel_readers.visit(&mut self.first, limit, visit)
+    }
+
+    pub(super) fn kind(&self) -> ReaderKind {
+        self.guard.kind
+    }
+
+    pub(super) fn counters(&self) -> &Counters {
+        &self.guard.shared.counters
+    }
+
+    /// Counts bytes that were handed to the HTTP server.
+    pub(crate) fn count_sent(&self, bytes: usize) {
+        self.counters().sent(self.kind(), bytes);
     }
 
     pub(crate) fn is_draining(&self) -> bool {
@@ -236,12 +262,18 @@ impl Subscriber {
         };
         match delivery {
             Some(delivery) => {
-                self.ended |= delivery.is_err();
+                if let Err(error) = &delivery {
+                    self.ended = true;
+                    self.counters().ended_with(error);
+                }
                 Poll::Ready(Some(delivery))
             }
             None if self.channel_readers.iter().all(|reader| reader.is_ended() || reader.has_failed()) => {
                 self.ended = true;
                 let corrupt = self.channel_readers.iter().find_map(ChannelReader::corrupt);
+                if corrupt.is_some() {
+                    self.counters().ended(EndReason::StoreFailed);
+                }
                 Poll::Ready(corrupt.map(|error| Err(StoreError::shared(error.clone()).into())))
             }
             None => Poll::Pending,
@@ -275,10 +307,10 @@ impl Subscriber {
         skipped: &mut usize,
         cx: &mut Context<'_>,
     ) -> Poll<Result<Delivery, SubscribeError>> {
-        let mut failure = None;
+        let (mut failure, kind) = (None, self.kind());
         let delivery = self.visit(|channel_reader, page_slot| {
             Visit::Break(match channel_reader.poll_peek(page_slot, cx) {
-                Peeked::Run(run) => Delivery::Events(channel_reader.take(run, usize::MAX)),
+                Peeked::Run(run) => Delivery::Events(channel_reader.take(run, usize::MAX, kind)),
                 Peeked::Reset(reset) => {
                     channel_reader.take_reset();
                     Delivery::Reset(reset)
@@ -319,6 +351,7 @@ impl Subscriber {
     fn drained(&mut self) -> Option<Delivery> {
         let retry = self.drain_hint()?;
         self.ended = true;
+        self.counters().ended(EndReason::Drained);
         Some(Delivery::Drained { retry })
     }
 }

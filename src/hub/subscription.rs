@@ -5,6 +5,7 @@ use std::sync::Arc;
 use super::read_options::ReadOptions;
 use crate::{
     channel::{Channel, Channels},
+    compaction::Compaction,
     cursor::{Cursors, FilterHash},
     filter::Filter,
     snapshot::Snapshots,
@@ -73,6 +74,20 @@ impl Subscription {
     #[must_use]
     pub fn filter(self, filter: Filter) -> Self {
         self.with_options(|options| options.filter = Some(filter))
+    }
+
+    /// Reads less while it catches up. See [`compaction`](crate::compaction).
+    #[must_use]
+    pub fn compaction(self, compaction: Compaction) -> Self {
+        self.with_options(|options| options.compaction = Some(compaction))
+    }
+
+    /// Resets a channel with [`Reason::Behind`] when its reader is more than `events` behind the head, and goes on from the head:
+    /// where the reader starts, and whenever it has fallen behind the recent events that the hub holds in memory
+    /// ([`HubOptions::ring_bytes`](crate::HubOptions::ring_bytes)). Default: readers catch up from wherever they are.
+    #[must_use]
+    pub fn max_behind(self, events: u64) -> Self {
+        self.with_options(|options| options.max_behind = Some(events))
     }
 
     /// The channels.
@@ -144,6 +159,13 @@ impl Subscription {
 
 /// Where one channel starts, and its reset if that is certain already.
 pub(super) type ChannelStart = (Start, Option<Reason>);
+
+impl SubscriptionStart {
+    /// Whether the client was here before.
+    pub(super) fn is_resume(&self) -> bool {
+        matches!(self, Self::Start(Start::After(_)) | Self::Resume(_) | Self::Unknown)
+    }
+}
 
 /// Whether anything says where a channel begins.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

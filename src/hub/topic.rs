@@ -133,11 +133,15 @@ impl Topic {
     }
 
     pub(super) fn has_readers(&self) -> bool {
-        lock(&self.state).waiters.readers() > 0
+        self.readers() > 0
     }
 
     pub(super) fn has_several_readers(&self) -> bool {
-        lock(&self.state).waiters.readers() > 1
+        self.readers() > 1
+    }
+
+    pub(super) fn readers(&self) -> usize {
+        lock(&self.state).waiters.readers()
     }
 
     /// Whether nothing follows what was taken since the last [`Topic::poll`], and `cx` will be woken when that changes.

@@ -8,6 +8,7 @@ use std::{
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Response, StatusCode, Version, header};
+use http_body::Body as _;
 use pin_project_lite::pin_project;
 use serde_json::json;
 
@@ -21,7 +22,7 @@ use crate::{
     cursor::{Cursor, Cursors},
     edge::{MAX_CHANNELS_IN_HEADERS, ReadTarget, Refusal, Responder, announce_close, finish},
     encode::{ARRAY, SNAPSHOT_ARRAY, array_for, empty_page, page},
-    hub::{Hub, Listen, Listened, Listening, Reset, SubscribeError, encode_joined},
+    hub::{Hub, Listen, Listened, Listening, ReaderKind, Reset, SubscribeError, encode_joined},
     problem::Problem,
     request::{EVENTS_CLOSED, EVENTS_RESET, Offer, PREFERENCE_APPLIED, PollShape, ReadMethod, ReadRequest},
     retry::{Retry, jittered, retry_after},
@@ -45,7 +46,8 @@ impl Responder for LongPollOptions {
         let PollLimits { wait, limit, honored_wait, .. } =
             PollLimits::new(request.wait, request.limit, self).with_jitter();
         let response_options = ResponseOptions { shape, on_reset: self.on_reset, version };
-        match hub.listening(&Listen::from(target.subscription.clone()).wait(wait).limit(limit)) {
+        let listen = Listen::from(target.subscription.clone()).wait(wait).limit(limit);
+        match hub.listening(&listen, ReaderKind::LongPoll) {
             Ok(listening) => {
                 let target = target.sharing(listening.channels());
                 HandlerFuture::new(ParkedPoll { listening: Some(listening), target, honored_wait, response_options })
@@ -91,9 +93,11 @@ impl Answer for ParkedPoll {
         }
         let listened = ready!(listening.as_mut().poll(|| {}, cx));
         let backoff = listening.failure_backoff();
+        let mut response = respond(this.target, *this.response_options, listened, backoff);
+        let bytes = response.body().size_hint().exact();
+        listening.count_sent(bytes.and_then(|bytes| usize::try_from(bytes).ok()).unwrap_or(0));
         // The reader leaves the hub with its response, however long the future is kept.
         this.listening.set(None);
-        let mut response = respond(this.target, *this.response_options, listened, backoff);
         if let Some(seconds) = this.honored_wait.filter(|_| response.status() == StatusCode::OK) {
             // RFC 7240, section 3: which preference was honoured, and with what value.
             let value = HeaderValue::try_from(format!("wait={seconds}"));

@@ -138,6 +138,7 @@ mod tests {
     use crate::{
         channel::{Channel, Channels},
         cursor::Cursor,
+        request::ReadSettings,
         store::Reason,
     };
 
@@ -145,7 +146,7 @@ mod tests {
 
     fn target(names: &[&str]) -> ReadTarget {
         let channels = Channels::new(names.iter().map(|name| Channel::new(name).unwrap())).unwrap();
-        ReadTarget::new(channels.into(), None)
+        ReadTarget::new(channels.into(), &ReadSettings::default(), None)
     }
 
     fn reset(name: &str, reason: Reason) -> Reset {

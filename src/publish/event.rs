@@ -1,5 +1,7 @@
 //! One event of a body: parsed, and checked against the limits that apply only over HTTP. Pure.
 
+use std::iter;
+
 use http::StatusCode;
 use serde::{Deserialize, de::DeserializeOwned};
 use serde_json::value::RawValue;
@@ -41,6 +43,9 @@ pub(super) fn check_event(event: &Event, limits: &PublishLimits) -> Result<(), P
     if data.as_text().is_none() && nesting_depth(data.as_shown()) > max_depth {
         return Err(invalid(format!("the data has more than {max_depth} levels of nested arrays and objects")));
     }
+    if data.as_text().is_none() && has_number_out_of_range(data.as_shown()) {
+        return Err(invalid("the data has a number that is out of the range of a double".to_owned()));
+    }
     if event.time().is_some_and(|time| time > limits.clock.now().saturating_add(MAX_AHEAD_MS)) {
         return Err(invalid("`time`: is more than an hour in the future".to_owned()).parameter("time"));
     }
@@ -50,14 +55,8 @@ pub(super) fn check_event(event: &Event, limits: &PublishLimits) -> Result<(), P
 /// How deeply arrays and objects are nested in valid JSON.
 fn nesting_depth(json: &str) -> usize {
     let (mut depth, mut deepest) = (0_usize, 0);
-    let (mut in_string, mut escaped) = (false, false);
-    for byte in json.bytes() {
+    for byte in outside_strings(json).flat_map(str::bytes) {
         match byte {
-            _ if in_string => {
-                in_string = escaped || byte != b'"';
-                escaped = !escaped && byte == b'\\';
-            }
-            b'"' => in_string = true,
             b'[' | b'{' => {
                 depth += 1;
                 deepest = deepest.max(depth);
@@ -67,6 +66,35 @@ fn nesting_depth(json: &str) -> usize {
         }
     }
     deepest
+}
+
+/// Whether a number in valid JSON is beyond a double, such as `1e400`: a parser that refuses it refuses the whole text.
+fn has_number_out_of_range(json: &str) -> bool {
+    let is_in_number = |c: char| c.is_ascii_digit() || matches!(c, '+' | '-' | '.' | 'e' | 'E');
+    let mut numbers = outside_strings(json).flat_map(|part| part.split(move |c| !is_in_number(c)));
+    let may_be_large = |number: &str| number.contains(['e', 'E']) || number.len() > f64::MAX_10_EXP as usize;
+    numbers.any(|number| may_be_large(number) && number.parse().is_ok_and(f64::is_infinite))
+}
+
+/// The parts of valid JSON that are not in strings.
+fn outside_strings(json: &str) -> impl Iterator<Item = &str> {
+    let mut rest = json;
+    iter::from_fn(move || {
+        let (outside, string) = rest.split_once('"').unwrap_or((rest, ""));
+        rest = after_string(string);
+        (!outside.is_empty() || !string.is_empty()).then_some(outside)
+    })
+}
+
+/// What follows the quote that ends a string.
+fn after_string(json: &str) -> &str {
+    let mut escaped = false;
+    let ends = |byte: u8| {
+        let ends = byte == b'"' && !escaped;
+        escaped = byte == b'\\' && !escaped;
+        ends
+    };
+    json.bytes().position(ends).and_then(|end| json.get(end + 1..)).unwrap_or_default()
 }
 
 /// Parses a line of a batch.
@@ -190,6 +218,26 @@ mod tests {
         ];
         for (json, expected) in table {
             assert_eq!(nesting_depth(json), expected, "{json}");
+        }
+    }
+
+    #[test]
+    fn a_number_beyond_a_double_is_found_outside_strings() {
+        let (large, long) = (format!("[1{}]", "0".repeat(309)), format!("0.{}", "1".repeat(400)));
+        let table = [
+            ("1e308", false),
+            ("1e309", true),
+            ("[-1E+400]", true),
+            ("{\"a\":[1,2e999]}", true),
+            ("1e-400", false),
+            ("[\"1e400\",\"\\\"\",1e4,true,false,\"1e400\"]", false),
+            ("[\"\\\\\",1e400]", true),
+            (&large, true),
+            (&long, false),
+            ("\"\"", false),
+        ];
+        for (json, expected) in table {
+            assert_eq!(has_number_out_of_range(json), expected, "{json}");
         }
     }
 }

@@ -22,7 +22,7 @@ use crate::{
     body::Body,
     channel::Channel,
     encode::View,
-    hub::{Asked, Denied, Hub, Terms},
+    hub::{Asked, Denied, Hub, RefusedBy, Terms},
     problem::Problem,
     request::Rejection,
     retry::Retry,
@@ -44,8 +44,8 @@ pub(super) struct Publisher<S> {
 pub(super) struct PublishTarget {
     pub(super) channel: Channel,
     pub(super) view: View,
-    pub(super) terms: Option<Box<Terms>>,
-    pub(super) asked: Asked,
+    /// The terms that are checked before anything is read.
+    pub(super) unconfirmed: Option<Box<Terms>>,
 }
 
 impl<S: Store> Publisher<S> {
@@ -63,32 +63,36 @@ impl<S: Store> Publisher<S> {
         let body = pin!(body);
         let mut body = IncomingBody::new(body);
         let published = match decided {
-            Ok((target, head)) => match self.check_grant(&target).await {
-                Ok(()) => self.publish(&target, head, &mut body).await,
-                Err(problem) => Err(problem),
-            },
+            Ok((target, head)) => self.publish(&target, head, &mut body).await,
             Err(problem) => Err(problem),
         };
         match published {
             Ok(response) => response,
-            Err(problem) => self.refuser.respond(problem, send_mode, &mut body).await,
+            Err(problem) => {
+                if problem.status() == StatusCode::PAYLOAD_TOO_LARGE {
+                    self.hub.count_refusal(RefusedBy::PublishSize);
+                }
+                self.refuser.respond(problem, send_mode, &mut body).await
+            }
         }
     }
 
-    /// Counts the publish, if it has a subject.
-    pub(super) fn check_rate(&self, target: &PublishTarget) -> Result<(), Problem> {
-        let Some(subject) = target.terms.as_ref().and_then(|terms| terms.subject.as_ref()) else { return Ok(()) };
-        self.hub.take_publish(subject).map_err(|retry| Rejection::too_many(retry).into())
+    /// Counts the publish, and checks its grant; returns what cannot be checked before the hub knows all revocations.
+    pub(super) fn check_terms(&self, terms: Box<Terms>, asked: Asked) -> Result<Option<Box<Terms>>, Problem> {
+        if let Some(subject) = &terms.subject {
+            self.hub.take_publish(subject).map_err(Rejection::too_many)?;
+        }
+        match self.hub.check(&terms, asked) {
+            Ok(()) => Ok(None),
+            Err(Denied::NotFollowing) => Ok(Some(terms)),
+            Err(denied) => Err(denied.into()),
+        }
     }
 
-    /// Checks that the grant has not ended, which may have to wait until the hub knows all revocations.
-    async fn check_grant(&self, target: &PublishTarget) -> Result<(), Problem> {
-        let Some(terms) = &target.terms else { return Ok(()) };
-        let mut checked = self.hub.check(terms, target.asked);
-        if checked == Err(Denied::NotFollowing) && self.hub.following().await.is_ok() {
-            checked = self.hub.check(terms, target.asked);
-        }
-        Ok(checked?)
+    /// Checks a grant once the hub knows all revocations.
+    async fn confirm(&self, terms: &Terms) -> Result<(), Problem> {
+        self.hub.following().await.map_err(|_| Denied::NotFollowing)?;
+        Ok(self.hub.check(terms, Asked::BEFORE)?)
     }
 
     async fn publish<B>(
@@ -101,6 +105,10 @@ impl<S: Store> Publisher<S> {
         B: http_body::Body,
         B::Error: Into<BoxError>,
     {
+        if let Some(terms) = &target.unconfirmed {
+            // Boxed, because it is rare and should take little room.
+            Box::pin(self.confirm(terms)).await?;
+        }
         // Without a usable content type only an empty body is accepted, to close the channel.
         let max_bytes = if head.content_type.is_ok() { self.limits.max_body } else { 0 };
         let mut reserved = self.body_memory.reserve();
@@ -122,7 +130,8 @@ impl<S: Store> Publisher<S> {
     async fn append(&self, target: &PublishTarget, head: RequestHead, body: Bytes) -> Result<Response<Body>, Problem> {
         let PublishTarget { channel, view, .. } = target;
         // Only now that the body is complete: otherwise slow clients could hold all permits.
-        let _permit = self.in_flight.acquire()?;
+        let permit = self.in_flight.acquire();
+        let _permit = permit.inspect_err(|_| self.hub.count_refusal(RefusedBy::MaxInFlight))?;
         match parse(head, body, &self.limits).await? {
             ParsedBody::Single(append) => {
                 self.accept_rate(1)?;

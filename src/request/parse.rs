@@ -89,7 +89,7 @@ mod tests {
         let (one, two) = (ONE.to_string(), TWO.to_string());
         let (twice, both) = (format!("{one}, {one}"), format!("{one},{two}"));
         let table: Vec<(String, Vec<&[u8]>, SubscriptionStart)> = vec![
-            (String::new(), vec![], SubscriptionStart::Start(Start::Latest)),
+            (String::new(), vec![], SubscriptionStart::Fresh(Start::Latest)),
             (String::new(), vec![one.as_bytes()], resume(ONE)),
             (String::new(), vec![one.as_bytes(), one.as_bytes()], resume(ONE)),
             (String::new(), vec![b"", one.as_bytes()], resume(ONE)),
@@ -97,7 +97,7 @@ mod tests {
             (String::new(), vec![b"42"], SubscriptionStart::Unknown),
             (String::new(), vec![b"\xc3\xa9\xff"], SubscriptionStart::Unknown),
             (String::new(), vec![&[b'A'; 4096]], SubscriptionStart::Unknown),
-            (String::new(), vec![b""], SubscriptionStart::Start(Start::Latest)),
+            (String::new(), vec![b""], SubscriptionStart::Fresh(Start::Latest)),
             (format!("last_event_id={one}"), vec![], resume(ONE)),
             (format!("after={one}"), vec![two.as_bytes()], resume(TWO)),
             (format!("after={one}"), vec![b""], resume(ONE)),
@@ -116,7 +116,7 @@ mod tests {
             ("lastEventId=%ff&after=latest".into(), vec![], SubscriptionStart::Unknown),
             (String::new(), vec![twice.as_bytes()], resume(ONE)),
             (String::new(), vec![b" ,, ", one.as_bytes(), twice.as_bytes()], resume(ONE)),
-            (String::new(), vec![b" ,\t,"], SubscriptionStart::Start(Start::Latest)),
+            (String::new(), vec![b" ,\t,"], SubscriptionStart::Fresh(Start::Latest)),
             (String::new(), vec![both.as_bytes()], SubscriptionStart::Unknown),
             ("after=beginning".into(), vec![], SubscriptionStart::Start(Start::Beginning)),
             ("after=earliest".into(), vec![], SubscriptionStart::Start(Start::Earliest)),
@@ -170,7 +170,7 @@ mod tests {
             let request = Request::builder().uri(uri).body(()).unwrap().into_parts().0;
             parse(&request, Transport::Sse, Start::Beginning).unwrap().begin
         };
-        assert_eq!(begin("/?after="), SubscriptionStart::Start(Start::Beginning));
+        assert_eq!(begin("/?after="), SubscriptionStart::Fresh(Start::Beginning));
         assert_eq!(begin("/?after=latest"), SubscriptionStart::Start(Start::Latest));
         assert_eq!(begin("/?lastEventId=42"), SubscriptionStart::Unknown);
     }

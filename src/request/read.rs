@@ -5,7 +5,7 @@ use std::sync::Arc;
 use http::{Method, Version};
 
 use super::accept::Transport;
-use crate::{hub::SubscriptionStart, store::Start};
+use crate::{compaction::Compaction, hub::SubscriptionStart, store::Start};
 
 /// What a request to read asks for, except for its channels, which a resolver names. What the client left out is `None`;
 /// nothing is bounded yet.
@@ -47,11 +47,21 @@ pub(crate) struct ReadSettings {
     pub(crate) start: Start,
     /// The application's own parameters that the URL of the next page repeats.
     pub(crate) kept_parameters: Arc<[Box<str>]>,
+    /// What readers that catch up need not receive.
+    pub(crate) compaction: Option<Compaction>,
+    /// How far readers may be behind.
+    pub(crate) max_behind: Option<u64>,
 }
 
 impl Default for ReadSettings {
     fn default() -> Self {
-        Self { max_channels: 32, start: Start::Latest, kept_parameters: Arc::new([]) }
+        Self {
+            max_channels: 32,
+            start: Start::Latest,
+            kept_parameters: Arc::new([]),
+            compaction: None,
+            max_behind: None,
+        }
     }
 }
 

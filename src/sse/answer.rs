@@ -14,7 +14,7 @@ use crate::{
     cursor::Cursors,
     edge::{ReadTarget, Refusal, Responder, announce_close, finish, insert_position},
     encode::push_stream_retry,
-    hub::{Hub, SubscribeError},
+    hub::{Hub, ReaderKind, SubscribeError},
     problem::Problem,
     request::{EVENTS_CLOSED, Offer, ReadMethod, ReadRequest},
     store::Store,
@@ -38,7 +38,7 @@ impl Responder for SseOptions {
             ..self.clone()
         };
         let version = request.version;
-        let (hub, subscribing) = (hub.clone(), hub.subscribing(&target.subscription));
+        let (hub, subscribing) = (hub.clone(), hub.subscribing(&target.subscription, ReaderKind::Sse));
         HandlerFuture::new(async move {
             let response = match subscribing.await {
                 Ok(subscriber) if subscriber.at_end() => end_response(&subscriber.cursors()),

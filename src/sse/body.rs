@@ -228,7 +228,10 @@ impl http_body::Body for SseBody {
         ready!(this.budget.poll_turn(&this.subscriber, cx));
         let chunk = this.poll_chunk(cx);
         match &chunk {
-            Poll::Ready(Some(chunk)) => this.budget.spend(chunk.len()),
+            Poll::Ready(Some(chunk)) => {
+                this.subscriber.count_sent(chunk.len());
+                this.budget.spend(chunk.len());
+            }
             // What it waits for is a page that many may wait for; they take turns to send it.
             Poll::Pending if !this.subscriber.is_parked(cx) => this.budget.exhaust(),
             _ => this.budget.reset(),

@@ -148,13 +148,17 @@ pub enum Reason {
     EpochChanged,
     /// Not a cursor of this crate, or one that does not name the channel. Stores never return this.
     Unknown,
+    /// Further behind the head than the subscription allows
+    /// ([`Subscription::max_behind`](crate::Subscription::max_behind)): what follows are the newest events. Stores never return
+    /// this.
+    Behind,
     /// The position was reached under another [`Filter`](crate::Filter), which may have hidden what this one shows. Stores never
     /// return this.
     FilterChanged,
 }
 
 impl Reason {
-    /// The reason on the wire: `trimmed`, `ahead`, `epoch-changed`, `unknown` or `filter-changed`.
+    /// The reason on the wire: `trimmed`, `ahead`, `epoch-changed`, `unknown`, `behind` or `filter-changed`.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
@@ -162,6 +166,7 @@ impl Reason {
             Self::Ahead => "ahead",
             Self::EpochChanged => "epoch-changed",
             Self::Unknown => "unknown",
+            Self::Behind => "behind",
             Self::FilterChanged => "filter-changed",
         }
     }

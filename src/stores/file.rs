@@ -166,6 +166,9 @@ mod commit_error;
 mod committer;
 mod connection;
 mod core;
+#[cfg(any(test, fuzzing))]
+#[doc(hidden)]
+pub mod decoding;
 mod durability;
 mod entries;
 mod entry_row;

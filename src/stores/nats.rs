@@ -150,6 +150,9 @@ mod connection_settings;
 mod consumer;
 mod consumer_slot;
 mod current_place;
+#[cfg(any(test, fuzzing))]
+#[doc(hidden)]
+pub mod decoding;
 mod error;
 mod fairness;
 #[cfg(feature = "testing")]

@@ -139,6 +139,8 @@
 //! select tower_events.position('room:1'), (select jsonb_agg(text) from message where room = 1);
 //! ```
 //!
+//! [`Snapshots::with_positions`](crate::Snapshots::with_positions) sends both to readers that come late.
+//!
 //! # After a restore
 //! Nothing needs to be done. Keys that were remembered since the dump are gone, with the events.
 

@@ -111,6 +111,9 @@
 mod append_call;
 mod codec;
 mod connection;
+#[cfg(any(test, fuzzing))]
+#[doc(hidden)]
+pub mod decoding;
 mod endpoint;
 mod error;
 mod heads;

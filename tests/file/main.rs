@@ -17,4 +17,5 @@ mod processes;
 mod retention_changes;
 mod shared_retention;
 mod support;
+mod surroundings;
 mod sync_failures;

@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic, reason = "tests")]
 
 mod bounds;
+mod compaction;
 #[path = "../support/deadline.rs"]
 mod deadline;
 mod delivery;
@@ -22,6 +23,7 @@ mod sharing;
 mod short_pages;
 mod simulation;
 mod uneven_channels;
+mod updates;
 mod without_comparison;
 
 use std::time::Duration;

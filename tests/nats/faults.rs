@@ -16,6 +16,7 @@ use tower_events::{
 };
 
 use crate::{
+    away,
     load::{Load, Report},
     server::{Server, servers},
     wire::{Slow, Wire},
@@ -371,6 +372,14 @@ async fn an_older_copy_that_is_restored_and_continued_is_another_history() {
 fn copy_folder(from: &Path, to: &Path) {
     let done = std::process::Command::new("cp").arg("-a").arg(from).arg(to).status().expect("cp");
     assert!(done.success());
+}
+
+#[tokio::test]
+async fn a_server_that_is_away_for_long_keeps_nobody_busy() {
+    let Some(binary) = servers().pop() else { return };
+    let server = Server::start(&binary);
+    let store = store(&server.url()).await;
+    away::check(store, server, Server::kill, async |server| server.run()).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

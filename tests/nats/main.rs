@@ -8,6 +8,8 @@
     reason = "a panic is a failed test"
 )]
 
+#[path = "../support/away.rs"]
+mod away;
 mod bounds;
 mod churn;
 mod clocks;
@@ -24,6 +26,8 @@ mod hints;
 mod idle;
 mod keys;
 mod load;
+#[path = "../support/logs.rs"]
+mod logs;
 #[cfg(feature = "nats-nkeys")]
 mod nkeys;
 mod nodes;

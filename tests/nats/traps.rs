@@ -1,6 +1,6 @@
 //! The peculiarities of JetStream, each with its test.
 
-use std::time::Duration;
+use std::{error::Error as _, time::Duration};
 
 use tower_events::{
     AnyStore, Channel, Event, Hub, Listen, NatsStore, Retention, Store, StoreError, Subscription,
@@ -314,5 +314,10 @@ async fn an_error_of_connecting_says_what_is_wrong_and_whether_to_retry() {
         let server = Server::with_config(&binary, Some(accounts.to_owned()));
         let url = server.url().replace("nats://", "nats://app:canary@");
         assert_eq!(refused(url).await, (OpenErrorKind::Misconfigured, false));
+        let error = NatsStore::connect(&server.url().replace("nats://", "nats://app:canary@")).await.expect_err("none");
+        assert!(error.source().is_some_and(|source| source.to_string().contains("JetStream")), "{error:?}");
+        // A wrong password.
+        let url = server.url().replace("nats://", "nats://app:other-canary@");
+        assert_eq!(refused(url).await, (OpenErrorKind::Denied, false));
     }
 }

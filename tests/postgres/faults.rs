@@ -11,6 +11,7 @@ use tower_events::{
 };
 
 use super::{
+    away,
     harness::client,
     is_long,
     load::{Load, Loss, PATIENCE},
@@ -228,6 +229,14 @@ async fn without_a_server_everything_fails_in_time() {
     assert_eq!(store.stats().waiting, 0);
     server.resume();
     store.append(&a(), Append::new([Event::text("back")])).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_server_that_is_away_for_long_keeps_nobody_busy() {
+    let Some(server) = Server::start() else { return };
+    let store = PostgresStore::options().timeout(PATIENCE).connect(&server.url()).await.unwrap();
+    store.migrate().await.unwrap();
+    away::check(store, server, |server| server.kill(), async |server| server.resume()).await;
 }
 
 fn times(short: usize, long: usize) -> usize {

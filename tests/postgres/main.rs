@@ -8,6 +8,8 @@
     reason = "a helper's panic is a failed test"
 )]
 
+#[path = "../support/away.rs"]
+mod away;
 mod certificates;
 mod conformance;
 mod faults;
@@ -17,6 +19,8 @@ mod full;
 mod harness;
 mod idle;
 mod load;
+#[path = "../support/logs.rs"]
+mod logs;
 mod lookups;
 mod notifying;
 mod outbox;

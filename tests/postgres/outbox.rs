@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use tokio::time::timeout;
 use tower_events::{
-    Channel, Cursor, Data, Event, Hub, HubOptions, Store, StoreError, Subscription,
+    Channel, Cursor, Data, Delivery, Event, Hub, HubOptions, Snapshots, Store, StoreError, Subscription,
     store::{Append, Limit, Outcome, Start},
     stores::postgres::PostgresStore,
 };
@@ -341,4 +341,37 @@ async fn a_role_of_the_outbox_can_write_nothing_that_readers_cannot_parse() {
     client.query_one(&format!("select {schema}.append('a', '[1]')"), &[]).await.unwrap();
     let page = store.read(&a(), Start::Earliest, Limit::default()).await.unwrap();
     assert_eq!(texts(&page.entries), ["[1]"]);
+}
+
+#[tokio::test]
+async fn a_snapshot_and_its_position_are_read_in_one_statement() {
+    let Some(server) = server::shared() else { return };
+    let schema = fresh_schema();
+    let store = store_in(server, &schema).await;
+    let (mut writer, reader) = (client(server).await, client(server).await);
+    writer.batch_execute(&format!("create table {schema}.message (text text)")).await.unwrap();
+    let first = writer.transaction().await.unwrap();
+    let committed = write(&first, &schema, "committed").await;
+    first.commit().await.unwrap();
+    // Neither the message nor its event is visible, although both exist.
+    let open = writer.transaction().await.unwrap();
+    let uncommitted = write(&open, &schema, "uncommitted").await;
+
+    let sql = format!("select {schema}.position($1), (select string_agg(text, ',') from {schema}.message)");
+    let (reader, sql) = (std::sync::Arc::new(reader), std::sync::Arc::new(sql));
+    let snapshots = Snapshots::with_positions(move |request| {
+        let (reader, sql) = (reader.clone(), sql.clone());
+        async move {
+            let row = reader.query_one(&*sql, &[&request.channel.as_str()]).await?;
+            let position: Cursor = row.get::<_, String>(0).parse()?;
+            Ok::<_, Box<dyn std::error::Error + Send + Sync>>((Event::text(row.get::<_, String>(1)), position))
+        }
+    });
+    let hub = Hub::new(store);
+    let mut subscriber = hub.subscribe(Subscription::new(a()).snapshots(snapshots)).await.unwrap();
+    let Some(Ok(Delivery::Snapshot(snapshot))) = subscriber.next().await else { panic!("a snapshot") };
+    assert_eq!((snapshot.cursor(), snapshot.entry().data.as_text()), (committed, Some("committed")));
+    open.commit().await.unwrap();
+    let Some(Ok(Delivery::Events(events))) = subscriber.next().await else { panic!("an event") };
+    assert_eq!((events.len(), events.next()), (1, uncommitted));
 }

@@ -45,7 +45,9 @@ async fn a_role_that_may_not_create_uses_an_existing_schema() {
     client.batch_execute(&format!("create role {schema} login")).await.unwrap();
     let url = server.url().replace("postgres@", &format!("{schema}@"));
     let store = PostgresStore::options().schema(&schema).connect(&url).await.unwrap();
-    assert!(matches!(store.migrate().await, Err(StoreError::Unavailable(_))));
+    let refused = store.migrate().await.unwrap_err();
+    assert!(matches!(refused, StoreError::Unavailable(_)), "{refused:?}");
+    assert!(format!("{refused:?}").contains("permission denied for database"), "{refused:?}");
     let missing = store.append(&a(), Append::new([Event::text("x")])).await.unwrap_err();
     assert!(
         matches!(&missing, StoreError::Unavailable(source) if source.to_string().contains("migrate")),

@@ -4,6 +4,8 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, reason = "tests")]
 
 mod access;
+#[path = "../support/away.rs"]
+mod away;
 mod conformance;
 mod damage;
 mod failover;

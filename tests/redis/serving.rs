@@ -11,6 +11,7 @@ use tower_events::{
 };
 
 use super::{
+    away,
     load::{channel, node, url},
     logs::Logs,
     server::Server,
@@ -74,7 +75,7 @@ async fn a_full_server_accepts_no_events_and_serves_those_it_has() {
     let first = store.append(&channel("a"), text("first")).await.unwrap();
     server.command(&["CONFIG", "SET", "maxmemory", "1mb"]).await;
     let refused = store.append(&channel("a"), text("second")).await.unwrap_err();
-    assert!(matches!(refused, StoreError::Full(_)), "{refused:?}");
+    assert!(matches!(&refused, StoreError::Full(why) if why.to_string().contains("'maxmemory'")), "{refused:?}");
     assert!(matches!(store.init(&channel("a"), vec![], Expect::Any).await, Err(StoreError::Full(_))));
     let page = store.read(&channel("a"), Start::Earliest, Limit::default()).await.unwrap();
     assert_eq!(page.entries, first.entries);
@@ -167,6 +168,13 @@ async fn an_unreachable_server_is_not_contacted_all_the_time() {
     assert!(attempts < 40, "{attempts} attempts in 2 s");
     server.run().await;
     assert!(matches!(next(&mut changes).await, Change::Resync), "the reader recovers by itself");
+}
+
+#[tokio::test]
+async fn a_server_that_is_away_for_long_keeps_nobody_busy() {
+    let server = server!();
+    let store = node(&server.url()).await;
+    away::check(store, server, Server::kill, async |server| server.run().await).await;
 }
 
 #[tokio::test]

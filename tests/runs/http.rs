@@ -41,7 +41,7 @@ async fn nobody_publishes_to_the_channel_of_a_run() {
     let (server, runs) = server().await;
     runs.start(&channel("1"), idle).await.unwrap();
     for (target, status) in [("run:1", 403), ("run:2", 403), ("room", 200)] {
-        let request = server.post(&format!("/publish?channel={target}")).header("content-type", "text/plain").body("x");
+        let request = server.post(&format!("/publish?channel={target}"), "text/plain", "x");
         request.send().await.expect(status);
     }
 }

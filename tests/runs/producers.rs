@@ -164,12 +164,12 @@ async fn a_producer_that_was_suspended_adds_nothing_to_what_others_have_ended() 
 async fn a_producer_adds_nothing_to_the_run_of_another_in_its_channel() {
     let store = MemoryStore::default();
     let (old, new) = (runs(store.clone()), runs(store.clone()));
-    let fenced = old.start(&channel("a"), |run| async move {
+    let work = |run: Run| async move {
         while run.publish(Event::text("old")).await.is_ok() {
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
-    });
-    let fenced = fenced.await.unwrap();
+    };
+    let fenced = old.start(&channel("a"), work).await.unwrap();
     tokio::time::sleep(Duration::from_millis(200)).await;
     Hub::new(store.clone()).delete(&channel("a")).await.unwrap();
     let run = new.start(&channel("a"), |run| count_to(run, 2)).await.unwrap();
@@ -199,14 +199,14 @@ async fn a_run_whose_channel_others_write_to_is_fenced_off_and_ended() {
 async fn a_run_survives_an_outage_of_the_store() {
     let (store, faults) = FaultStore::new(MemoryStore::default());
     let (producer, observer) = (runs(store.clone()), runs(store.clone()));
-    let run = producer.start(&channel("a"), |run| async move {
+    let work = |run: Run| async move {
         for n in 1..=100 {
             run.publish(Event::text(n.to_string())).await?;
             tokio::time::sleep(Duration::from_secs(1)).await;
         }
         Ok::<_, RunOver>(())
-    });
-    let run = run.await.unwrap();
+    };
+    let run = producer.start(&channel("a"), work).await.unwrap();
     tokio::time::sleep(Duration::from_secs(10)).await;
     faults.fail_next_appends(usize::MAX);
     faults.fail_next_heads(usize::MAX);

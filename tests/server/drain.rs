@@ -176,11 +176,10 @@ async fn axums_own_graceful_shutdown_ends_too() {
         }
     }
     eventually("250 readers", || hub.stats().readers == 250).await;
-    assert!(!hub.is_draining());
     stop.send(()).unwrap();
     let began = Instant::now();
     served.await.unwrap().unwrap();
-    assert!(hub.is_draining() && began.elapsed() < Duration::from_secs(3), "{:?}", began.elapsed());
+    assert!(began.elapsed() < Duration::from_secs(3), "{:?}", began.elapsed());
     while let Some(ended) = clients.join_next().await {
         ended.unwrap();
     }

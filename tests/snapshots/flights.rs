@@ -209,3 +209,24 @@ async fn hubs_that_share_a_provider_do_not_share_positions() {
     }
     assert_eq!(application.calls(), 2);
 }
+
+#[tokio::test]
+async fn a_provider_that_reads_both_at_once_sets_the_position() {
+    let hub = Hub::new(MemoryStore::default());
+    let first = hub.publish(&channel("a"), Event::text("1")).await.unwrap().cursor;
+    let both = hub.clone();
+    let snapshots = Snapshots::with_positions(move |request| {
+        let hub = both.clone();
+        async move {
+            // Published after the head was read, and contained in the state.
+            let position = hub.publish(&request.channel, Event::text("2")).await?.cursor;
+            Ok::<_, tower_events::StoreError>((Event::text("1, 2"), position))
+        }
+    });
+    let mut reader = hub.subscribe(Subscription::new(channel("a")).snapshots(snapshots)).await.unwrap();
+    let snapshot = snapshot(&mut reader).await;
+    assert_eq!((snapshot.cursor().seq, state(&snapshot)), (first.seq + 1, "1, 2"));
+    let third = hub.publish(&channel("a"), Event::text("3")).await.unwrap().cursor;
+    let Some(Ok(Delivery::Events(events))) = reader.next().await else { panic!() };
+    assert_eq!((events.len(), events.next()), (1, third), "2 does not come again");
+}

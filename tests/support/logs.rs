@@ -6,14 +6,16 @@ use std::{
 };
 
 use tracing::{
-    Event, Metadata, Subscriber,
+    Event, Level, Metadata, Subscriber,
     field::{Field, Visit},
     span,
     subscriber::DefaultGuard,
 };
 
 pub(crate) struct Logs {
+    #[allow(dead_code, reason = "not every test reads them")]
     lines: Arc<Mutex<String>>,
+    seen: Arc<Mutex<Vec<String>>>,
     _guard: DefaultGuard,
 }
 
@@ -21,15 +23,27 @@ impl Logs {
     /// Captures until dropped.
     pub(crate) fn of_this_thread() -> Self {
         let lines = Arc::new(Mutex::new(String::new()));
-        Self { lines: Arc::clone(&lines), _guard: tracing::subscriber::set_default(Listener(lines)) }
+        let seen = Arc::new(Mutex::new(Vec::new()));
+        let listener = Listener { lines: Arc::clone(&lines), seen: Arc::clone(&seen) };
+        Self { lines, seen, _guard: tracing::subscriber::set_default(listener) }
     }
 
+    #[allow(dead_code, reason = "not every test reads them")]
     pub(crate) fn text(&self) -> String {
         self.lines.lock().expect("no panic").clone()
     }
+
+    /// What an operator sees of this crate, at level `INFO`: one text per event.
+    #[allow(dead_code, reason = "not every test counts them")]
+    pub(crate) fn seen(&self) -> Vec<String> {
+        self.seen.lock().expect("no panic").clone()
+    }
 }
 
-struct Listener(Arc<Mutex<String>>);
+struct Listener {
+    lines: Arc<Mutex<String>>,
+    seen: Arc<Mutex<Vec<String>>>,
+}
 
 struct Line<'a>(&'a mut String);
 
@@ -53,7 +67,12 @@ impl Subscriber for Listener {
     fn record_follows_from(&self, _: &span::Id, _: &span::Id) {}
 
     fn event(&self, event: &Event<'_>) {
-        event.record(&mut Line(&mut self.0.lock().expect("no panic")));
+        let mut text = String::new();
+        event.record(&mut Line(&mut text));
+        self.lines.lock().expect("no panic").push_str(&text);
+        if *event.metadata().level() <= Level::INFO && event.metadata().target().starts_with("tower_events") {
+            self.seen.lock().expect("no panic").push(text);
+        }
     }
 
     fn enter(&self, _: &span::Id) {}

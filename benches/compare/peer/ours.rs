@@ -9,14 +9,18 @@ mod axum;
 pub(super) mod connections;
 #[path = "../../../examples/server/hyper.rs"]
 pub(super) mod hyper;
+#[path = "../../../examples/server/metrics.rs"]
+mod metrics;
+#[path = "../../../examples/server/pages.rs"]
+mod pages;
 #[path = "../../../examples/server/socket.rs"]
 mod socket;
 
 use std::{future::pending, net::TcpListener};
 
-use tower_events::{Channels, EventService, Hub, MemoryStore, PublishService, Retention};
+use tower_events::{Channels, EventService, Hub, MemoryStore, PublishService, Retention, SseService};
 
-use self::{app::App, connections::ConnectionLimits};
+use self::{app::App, connections::ConnectionLimits, metrics::Metrics, pages::Pages};
 use super::tokio::run;
 
 pub(crate) fn serve_in_axum(listener: TcpListener, workers: usize) {
@@ -29,7 +33,10 @@ pub(crate) fn serve_on_hyper(listener: TcpListener, workers: usize) {
 
 fn app() -> App {
     let hub = Hub::new(MemoryStore::new(Retention::default().events(10_000).bytes(64 << 20)));
+    let metrics = Metrics::install(hub.clone()).expect("the only recorder of the process");
     App {
+        status: SseService::new(hub.clone(), Channels::from_query),
+        pages: Pages::new(hub.clone(), metrics),
         events: EventService::new(hub.clone(), Channels::from_query),
         publish: PublishService::new(hub.clone(), Channels::from_query),
         hub,

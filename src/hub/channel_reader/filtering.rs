@@ -13,6 +13,9 @@ impl ChannelReader {
 
     /// What is left of a run that was peeked; one of which nothing is left is skipped.
     pub(super) fn filter(&mut self, run: Arc<EntryRun>) -> Peeked {
+        if self.is_filtered() {
+            return Peeked::Run(run);
+        }
         let Some(filter) = self.options.as_ref().and_then(|options| options.filter.as_ref()) else {
             return Peeked::Run(run);
         };

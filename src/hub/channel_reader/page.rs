@@ -13,10 +13,10 @@ use crate::{
     cursor::Cursor,
     hub::{
         lease::LeasedPage,
-        shared_page::{PagePosition, SharedPage},
+        shared_page::{PagePosition, ReadContext, SharedPage},
         shared_read::{SharedRead, Sharing},
     },
-    store::{Reason, Start},
+    store::{Head, Limit, Outcome, Page, Reason, Start},
 };
 
 impl ChannelReader {
@@ -58,6 +58,10 @@ impl ChannelReader {
         if let Some(reason) = reset.filter(|_| self.snapshots.is_some()) {
             return self.need_snapshot(&page, reason);
         }
+        let decides_start = reset.is_some() || page.is_position_only();
+        if decides_start && self.is_too_far_behind(page.from, page.head.cursor) {
+            return self.skip_to(page.head, page.context);
+        }
         if page.is_position_only() {
             return self.accept_position(read, page, start, reset);
         }
@@ -70,7 +74,8 @@ impl ChannelReader {
         if reset.is_none() {
             self.fix_start(&page);
             if position.run == page.runs.len() {
-                return self.finish_page(&page);
+                self.finish_page(&page);
+                return page.skipped_entries().map(|entries| Peeked::Skipped { entries });
             }
         }
         self.hand_out(read, page, position, reset)
@@ -98,6 +103,17 @@ impl ChannelReader {
         }
     }
 
+    /// Resets the reader to the head, which it is too far behind.
+    pub(super) fn skip_to(&mut self, head: Head, context: ReadContext) -> Option<Peeked> {
+        let context = ReadContext { limit: Limit::POSITION, is_folded: false, ..context };
+        let page = Page::new(Outcome::Reset(Reason::Behind), head.cursor, head);
+        let page = Arc::new(SharedPage::new(page, context));
+        if self.snapshots.is_some() {
+            return self.need_snapshot(&page, Reason::Behind);
+        }
+        self.hand_out(Arc::new(SharedRead::new()), page, PagePosition::default(), Some(Reason::Behind))
+    }
+
     fn hand_out(
         &mut self,
         read: Arc<SharedRead>,
@@ -105,7 +121,11 @@ impl ChannelReader {
         position: PagePosition,
         reset: Option<Reason>,
     ) -> Option<Peeked> {
-        let contents = if page.is_position_only() { PageContents::PositionOnly } else { PageContents::Entries };
+        let contents = match page.context {
+            _ if page.is_position_only() => PageContents::PositionOnly,
+            ReadContext { is_folded: true, .. } => PageContents::Folded,
+            _ => PageContents::Entries,
+        };
         let PagePosition { run, part } = position;
         let lease = self.membership.shared.reads.leases.lease(read, LeasedPage { page, first: run, part });
         self.set_step(StoreStep::PageReady { lease, contents, reset, run })

@@ -96,6 +96,8 @@ pub(super) enum StoreStep {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum PageContents {
     Entries,
+    /// What the reader's filter left already, and its compaction.
+    Folded,
     /// Needs no page slot.
     PositionOnly,
 }
@@ -132,11 +134,12 @@ pub(in crate::hub) enum Peeked {
 }
 
 impl ChannelReader {
-    /// The only channel of a subscription: its first page decides its start.
+    /// The only channel of a subscription: its first page decides its start, unless its options need the position first.
     pub(in crate::hub) fn only(membership: Membership, start: ChannelStart, options: Option<Arc<ReadOptions>>) -> Self {
         let reader = Self::one_of_several(membership, start, options);
         match (&reader.state, start) {
             (_, (Start::Latest, None)) | (State::FromRing { .. }, _) => reader,
+            _ if reader.options.as_ref().is_some_and(|options| options.position_comes_first()) => reader,
             (_, start) => {
                 let (start, reset_rule) = ResetRule::of(start);
                 let step = StoreStep::PageNeeded { start, reset_rule, sharing: Sharing::Overlapping };
@@ -199,9 +202,15 @@ impl ChannelReader {
         let State::FromStore(step) = &self.state else { return false };
         match &**step {
             StoreStep::PageRequested { request, .. } => request.limit != Limit::POSITION,
-            StoreStep::PageReady { contents, .. } => *contents == PageContents::Entries,
+            StoreStep::PageReady { contents, .. } => *contents != PageContents::PositionOnly,
             _ => false,
         }
+    }
+
+    /// Whether the reader's filter was applied to what it hands out.
+    pub(super) fn is_filtered(&self) -> bool {
+        let State::FromStore(step) = &self.state else { return false };
+        matches!(**step, StoreStep::PageReady { contents: PageContents::Folded, .. })
     }
 
     /// The failure that was handed out, after which nothing comes.
@@ -211,6 +220,14 @@ impl ChannelReader {
 
     pub(in crate::hub) fn failed(&self, error: Arc<StoreError>) -> Failed {
         Failed { channel: self.channel().clone(), error }
+    }
+
+    pub(super) fn has_max_behind(&self) -> bool {
+        self.options.as_ref().is_some_and(|options| options.max_behind.is_some())
+    }
+
+    pub(super) fn is_too_far_behind(&self, position: Cursor, head: Cursor) -> bool {
+        self.options.as_ref().is_some_and(|options| options.is_too_far_behind(position, head))
     }
 
     pub(super) fn reset(&self, page: &SharedPage, reason: Reason) -> Reset {

@@ -13,6 +13,7 @@ use crate::{
         heads::request_head,
         lease::LeasedPage,
         page_reads::{PageRequest, request_page},
+        shared_page::ReadContext,
         shared_read::Sharing,
         subscription::ChannelStart,
         topic::TopicLookup,
@@ -44,8 +45,17 @@ impl ChannelReader {
                 Some(Peeked::Parked)
             }
             // Most readers that come back are at the head, which one call tells all of them.
-            TopicLookup::NotInRing { .. } => self.request_head(Some(cursor)),
-            TopicLookup::BeforeRing { .. } => self.need_page(Start::After(cursor), Sharing::Overlapping),
+            TopicLookup::NotInRing { .. } => {
+                self.membership.shared.counters.ring_missed();
+                self.request_head(Some(cursor))
+            }
+            TopicLookup::BeforeRing { .. } => {
+                self.membership.shared.counters.ring_missed();
+                match self.has_max_behind() {
+                    true => self.request_head(Some(cursor)),
+                    false => self.need_page(Start::After(cursor), Sharing::Overlapping),
+                }
+            }
         }
     }
 
@@ -68,14 +78,18 @@ impl ChannelReader {
         let head = match head.poll(slot, cx) {
             Poll::Pending => return Some(Peeked::ReadPending),
             Poll::Ready(Err(error)) => return self.fail(error),
-            Poll::Ready(Ok(head)) => head.cursor,
+            Poll::Ready(Ok(head)) => head,
         };
         match cursor {
-            Some(cursor) if cursor != head => self.need_page(Start::After(cursor), Sharing::Overlapping),
+            Some(cursor) if self.is_too_far_behind(cursor, head.cursor) => {
+                let (start, generation) = (Start::After(cursor), self.membership.topic.generation());
+                self.skip_to(head, ReadContext { start, limit: Limit::POSITION, is_folded: false, version, generation })
+            }
+            Some(cursor) if cursor != head.cursor => self.need_page(Start::After(cursor), Sharing::Overlapping),
             _ => {
-                self.position = Some(head);
+                self.position = Some(head.cursor);
                 self.history_end = HistoryEnd::Reached;
-                self.state = State::FromRing { cursor: head, verified: Some(version) };
+                self.state = State::FromRing { cursor: head.cursor, verified: Some(version) };
                 None
             }
         }
@@ -95,7 +109,7 @@ impl ChannelReader {
     }
 
     fn send_page_request(&mut self, request: PageRequest, reset_rule: ResetRule) -> Option<Peeked> {
-        let read = request_page(&self.membership.shared, &self.membership.topic, request);
+        let read = request_page(&self.membership.shared, &self.membership.topic, request, self.options.as_deref());
         self.set_step(StoreStep::PageRequested { read, slot: None, request, reset_rule })
     }
 

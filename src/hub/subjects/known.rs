@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use crate::store::Retention;
+use crate::{cursor::Cursor, store::Retention};
 
 #[derive(Debug, Default)]
 pub(super) struct KnownRevocations {
@@ -23,6 +23,14 @@ pub(super) struct KnownRevocations {
 struct Revocation {
     at: u64,
     revision: u64,
+    cursor: Cursor,
+}
+
+/// Whether a revocation was known already.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Added {
+    New,
+    Known,
 }
 
 /// When the decision was made that a grant stands for.
@@ -62,13 +70,21 @@ impl KnownRevocations {
         self.revision
     }
 
-    /// Adds a revocation; those that were dropped by the store at `now` are dropped here too.
-    pub(super) fn add(&mut self, subject: &Arc<str>, at: u64, Circumstances { now, kept_for, .. }: Circumstances) {
+    /// Adds the revocation at `cursor`; those that were dropped by the store at `now` are dropped here too.
+    pub(super) fn add(&mut self, subject: &Arc<str>, cursor: Cursor, at: u64, circumstances: Circumstances) -> Added {
+        let known = self.newest.get(subject);
+        if known.is_some_and(|known| known.cursor == cursor) {
+            return Added::Known;
+        }
+        let at = known.map_or(at, |known| known.at.max(at));
         self.revision += 1;
-        let revision = self.revision;
-        let newest = self.newest.entry(subject.clone()).or_insert(Revocation { at, revision });
-        *newest = Revocation { at: newest.at.max(at), revision };
+        self.newest.insert(subject.clone(), Revocation { at, revision: self.revision, cursor });
         self.order.push_back((at, subject.clone()));
+        self.forget_old(circumstances);
+        Added::New
+    }
+
+    fn forget_old(&mut self, Circumstances { now, kept_for, .. }: Circumstances) {
         while let Some((at, subject)) = self.order.front() {
             let is_old = *at < now.saturating_sub(millis(kept_for));
             if !is_old && self.order.len() <= MAX_KNOWN {
@@ -140,6 +156,10 @@ mod tests {
 
     const HOUR: u64 = 3_600_000;
 
+    fn cursor(seq: u64) -> Cursor {
+        Cursor { epoch: 1, seq, tag: 1 }
+    }
+
     fn at(now: u64) -> Circumstances {
         Circumstances { now, kept_for: Duration::from_millis(HOUR), clock_skew: Duration::from_secs(1) }
     }
@@ -149,7 +169,8 @@ mod tests {
         let mut known = KnownRevocations::default();
         let (ann, now) = ("ann".into(), 10 * HOUR);
         let before = known.revision();
-        known.add(&ann, now - 5_000, at(now));
+        assert_eq!(known.add(&ann, cursor(1), now - 5_000, at(now)), Added::New);
+        assert_eq!(known.add(&ann, cursor(1), now - 5_000, at(now)), Added::Known);
         let after = known.revision();
         let table = [
             ("bob", Issued::Token(now - 9_000), Verdict::Valid),
@@ -173,14 +194,14 @@ mod tests {
     fn what_the_store_dropped_is_forgotten_and_bounded() {
         let mut known = KnownRevocations::default();
         let (ann, bob) = ("ann".into(), "bob".into());
-        known.add(&ann, 1_000, at(1_000));
-        known.add(&ann, HOUR, at(HOUR));
-        known.add(&bob, HOUR + 2_000, at(HOUR + 2_000));
+        known.add(&ann, cursor(1), 1_000, at(1_000));
+        known.add(&ann, cursor(2), HOUR, at(HOUR));
+        known.add(&bob, cursor(3), HOUR + 2_000, at(HOUR + 2_000));
         assert_eq!((known.order.len(), known.newest.len()), (2, 2), "the newer one of two remains");
-        known.add(&bob, 3 * HOUR, at(3 * HOUR));
+        known.add(&bob, cursor(4), 3 * HOUR, at(3 * HOUR));
         assert_eq!((known.order.len(), known.newest.len()), (1, 1));
         for n in 0..=MAX_KNOWN as u64 {
-            known.add(&n.to_string().into(), 3 * HOUR + n, at(3 * HOUR));
+            known.add(&n.to_string().into(), cursor(5 + n), 3 * HOUR + n, at(3 * HOUR));
         }
         assert_eq!((known.order.len(), known.newest.len()), (MAX_KNOWN, MAX_KNOWN));
         assert_eq!(known.complete_since, 3 * HOUR);

@@ -131,7 +131,8 @@ fn the_total_follows_the_size_of_the_ring() {
     let _ = topic.feed(&[entry(2)], None);
     let (fed, _) = bytes();
     assert_eq!(bytes(), (fed, fed));
-    let context = ReadContext { start: Start::Earliest, limit: Limit::new(1, 1), version: 1, generation: 0 };
+    let context =
+        ReadContext { start: Start::Earliest, limit: Limit::new(1, 1), is_folded: false, version: 1, generation: 0 };
     let older = SharedPage::new(Page { entries: vec![entry(1)], ..page(0, 1) }, context);
     let _readers = [topic.join(), topic.join()];
     topic.backfill(&older);

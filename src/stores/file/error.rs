@@ -14,7 +14,7 @@ pub(super) fn open_error(path: &Path, kind: OpenErrorKind, why: impl Into<Source
 /// Converts an error of the system from opening a file.
 pub(super) fn from_open_io(path: &Path, error: io::Error) -> OpenError {
     let kind = match error.kind() {
-        io::ErrorKind::PermissionDenied => OpenErrorKind::Denied,
+        io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => OpenErrorKind::Denied,
         io::ErrorKind::StorageFull => OpenErrorKind::Full,
         _ => OpenErrorKind::Io,
     };

@@ -172,7 +172,7 @@ fn encode(n: u64, notification: Notification) -> Vec<u8> {
     words.iter().chain([&checksum(words)]).flat_map(|word| word.to_le_bytes()).collect()
 }
 
-fn decode(slot: &[u8]) -> Option<(u64, Notification)> {
+pub(super) fn decode(slot: &[u8]) -> Option<(u64, Notification)> {
     let words: Option<Vec<_>> = slot.chunks(8).map(|word| word.try_into().ok().map(u64::from_le_bytes)).collect();
     let [n, writer, channel, first, last, found] = words?.try_into().ok()?;
     if found != checksum([n, writer, channel, first, last]) {

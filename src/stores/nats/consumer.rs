@@ -20,18 +20,20 @@ use super::{
     shared::Inner,
     timing::jittered,
 };
-use crate::store::Change;
+use crate::{store::Change, stores::log_pace::LogPace};
 
 /// Runs while anyone watches.
 pub(super) async fn run(inner: Weak<Inner>) {
-    let mut pause = MIN_PAUSE;
+    let (mut pause, mut pace) = (MIN_PAUSE, LogPace::default());
     loop {
         let Some(inner) = inner.upgrade().filter(|inner| inner.consumer.must_continue()) else { return };
         match follow(&inner).await {
             // It had been working, so the next attempt follows soon.
             Ok(()) => pause = MIN_PAUSE,
             Err(error) => {
-                tracing::warn!(%error, "cannot follow the JetStream stream");
+                if pace.is_due() {
+                    tracing::warn!(%error, "cannot follow the JetStream stream");
+                }
                 pause = (pause * 2).min(MAX_PAUSE);
             }
         }

@@ -210,12 +210,16 @@ impl Record {
         record.dropped_before = field().map_or(before, optional);
         record.dropped = field().map_or(all, optional);
         record.announcement = field().unwrap_or(0);
-        Some(record)
+        let (end, total) = (record.base.checked_add(record.count)?, record.bytes_before.checked_add(record.bytes)?);
+        (end <= MAX_NUMBER && total <= MAX_NUMBER).then_some(record)
     }
 }
 
 /// The format that introduced this encoding of records. A different encoding starts with the format that introduces it.
 const VERSION: u32 = 1;
+
+/// No log reaches a greater `seq` or size: a header with one is damaged, and adding to it could overflow.
+const MAX_NUMBER: u64 = 1 << 62;
 
 /// The approximate length of a record.
 const TEXT_BYTES: usize = 190;
@@ -251,6 +255,10 @@ mod tests {
         assert_eq!(Record::parse(shorter).unwrap(), first);
         for bad in ["", "1", "x append", "1 append x", "1 other 0 0 0 0 0 0 0 0 0 0 0 0 0 0"] {
             assert!(matches!(Record::parse(bad), Err(StoreError::Corrupt(_))), "{bad:?}");
+        }
+        for (base, count, bytes) in [(u64::MAX, 0, 0), (u64::MAX, 1, 0), (1, u64::MAX, 0), (1, 1, u64::MAX)] {
+            let text = Record { base, count, bytes, ..first }.to_text();
+            assert!(matches!(Record::parse(&text), Err(StoreError::Corrupt(_))), "{text}");
         }
         let newer = Record::parse("9 anything");
         assert!(matches!(newer, Err(StoreError::NewerFormat { stored: 9, supported: NEWEST_FORMAT, .. })), "{newer:?}");

@@ -23,9 +23,12 @@ use super::{
     notifier::{Notification, Notifier},
     tls::Messages,
 };
-use crate::store::{
-    Change, Source,
-    kit::{Backoff, Watchers},
+use crate::{
+    store::{
+        Change, Source,
+        kit::{Backoff, Watchers},
+    },
+    stores::log_pace::LogPace,
 };
 
 /// What a listener needs.
@@ -43,13 +46,15 @@ pub(super) struct Listener {
 impl Listener {
     /// Listens for ever. Whenever it starts to receive, everything before that counts as missed.
     pub(super) async fn run(self) {
-        let mut failed_attempts = 0_u32;
+        let (mut failed_attempts, mut pace) = (0_u32, LogPace::default());
         loop {
             let ended = self.session().await;
             // A listener that had been receiving reconnects soon.
             failed_attempts = if self.watchers.disarm() { 0 } else { failed_attempts.saturating_add(1) };
             self.reconnects.fetch_add(1, Ordering::Relaxed);
-            tracing::warn!(error = %ErrorChain(&*ended), "listening on PostgreSQL ended; changes by other processes are noticed late until it is back");
+            if pace.is_due() {
+                tracing::warn!(error = %ErrorChain(&*ended), "listening on PostgreSQL ended; changes by other processes are noticed late until it is back");
+            }
             sleep(RETRY.delay(failed_attempts)).await;
         }
     }

@@ -14,7 +14,7 @@ use crate::{
     channel::Channel,
     cursor::Cursor,
     store::{
-        Limit, Page, Start, StoreError,
+        Entry, Limit, Page, Start, StoreError,
         kit::{empty_page, outcome_of},
         resume::Record,
     },
@@ -66,7 +66,7 @@ fn push_start(start: Start, cmd: &mut redis::Cmd) {
 /// The reply: the record, `due` if the channel is to be forgotten, the start (seq and tag), the tag at the cursor,
 /// whether entries above the start time are left, and then id, header and event of each entry. For an absent channel,
 /// an empty text and its floor.
-fn page(place: u64, channel: &Channel, start: Start, answer: &[Bytes]) -> Result<Page, StoreError> {
+pub(super) fn page(place: u64, channel: &Channel, start: Start, answer: &[Bytes]) -> Result<Page, StoreError> {
     let ([record, floor_or_due, from_seq, from_tag, tag, left], entries) = split(answer)?;
     if record.is_empty() {
         let floor = parse_number(floor_or_due).ok_or_else(|| malformed("floor"))?;
@@ -83,8 +83,8 @@ fn page(place: u64, channel: &Channel, start: Start, answer: &[Bytes]) -> Result
     };
     let entries: Option<Vec<_>> = entries.chunks(3).map(entry).collect();
     let entries = entries.ok_or_else(|| malformed("entries"))?;
-    let is_whole = matches!(start, Start::Time(_))
-        || entries.iter().zip(from.seq + 1..).all(|(entry, seq)| entry.cursor.seq == seq);
+    let follows = |(entry, nth): (&Entry, u64)| Some(entry.cursor.seq) == from.seq.checked_add(nth);
+    let is_whole = matches!(start, Start::Time(_)) || entries.iter().zip(1..).all(follows);
     if !is_whole {
         return Err(StoreError::Corrupt("entries are missing from a log".into()));
     }
