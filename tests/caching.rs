@@ -13,8 +13,10 @@ use tower_events::{
     longpoll::LongPollOptions, request::Rejection, testing::FaultStore,
 };
 
+type Headers = &'static [(&'static str, &'static str)];
+
 /// Each kind of answer: the method and the path, how the request starts, and the expected status.
-const READS: &[(&str, &str, &[(&str, &str)], u16)] = &[
+const READS: &[(&str, &str, Headers, u16)] = &[
     ("GET", "/events?channel=a&after=earliest", &[], 200),
     ("GET", "/events?channel=a&wait=0", &[], 200),
     ("GET", "/events?channel=a&channel=b&after=earliest", &[], 200),
@@ -47,7 +49,7 @@ const READS: &[(&str, &str, &[(&str, &str)], u16)] = &[
 ];
 
 /// Each kind of publish: the query, how the request starts, the body, and the expected status.
-const PUBLISHES: &[(&str, &[(&str, &str)], &str, u16)] = &[
+const PUBLISHES: &[(&str, Headers, &str, u16)] = &[
     ("channel=p", &[("content-type", "text/plain")], "x", 200),
     ("channel=p", &[("content-type", "application/x-ndjson")], "{\"data\":1}", 200),
     ("channel=p", &[("content-type", "application/json")], "{", 400),

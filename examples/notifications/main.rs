@@ -118,7 +118,7 @@ impl App {
     async fn sign_in(&self, user: String) -> Result<impl IntoResponse + use<>> {
         // A token that is issued in the second after a revocation would count as issued before it.
         let from = self.db.valid_from(&user).await?.max(seconds());
-        let token = self.tokens.issue(user, from);
+        let token = self.tokens.issue(user, from)?;
         let cookie = [(SET_COOKIE, self.tokens.cookie(&token))];
         Ok((cookie, Json(json!({ "token": token, "life": self.tokens.life.as_secs() }))))
     }

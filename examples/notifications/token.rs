@@ -8,7 +8,7 @@ use std::{
 use axum::{
     extract::Request,
     http::{
-        HeaderMap, HeaderValue, Uri,
+        HeaderMap, HeaderValue, StatusCode, Uri,
         header::{AUTHORIZATION, COOKIE},
     },
     middleware::Next,
@@ -36,9 +36,9 @@ impl Tokens {
         Self { keys: Arc::new((EncodingKey::from_secret(secret), DecodingKey::from_secret(secret))), life }
     }
 
-    pub(crate) fn issue(&self, user: String, from: u64) -> String {
+    pub(crate) fn issue(&self, user: String, from: u64) -> Result<String, StatusCode> {
         let claims = Claims { sub: user, iat: from, exp: from + self.life.as_secs() };
-        encode(&Header::default(), &claims, &self.keys.0).expect("claims that serialise")
+        encode(&Header::default(), &claims, &self.keys.0).map_err(|_| StatusCode::INTERNAL_SERVER_ERROR)
     }
 
     /// The claims of a request's token: that of its header, or that of its cookie.

@@ -33,9 +33,7 @@ async fn publish(hub: Hub, own: Hub, channel: Channel) {
         let stats = hub.stats();
         // That looks at every channel, so only while somebody looks at the page.
         let busiest = if own.stats().readers > 0 { hub.busiest_channels(BUSIEST) } else { Vec::new() };
-        let mut status = status(&stats, &before);
-        status["uptime"] = json!(began.elapsed().as_secs());
-        status["channels"] = busiest.into_iter().map(|(channel, readers)| json!([channel.as_str(), readers])).collect();
+        let status = status(&stats, &before, began.elapsed(), &busiest);
         before = stats.totals;
         if let Ok(event) = Event::json(&status) {
             _ = own.publish(&channel, event).await; // a store in memory refuses none of this
@@ -44,7 +42,7 @@ async fn publish(hub: Hub, own: Hub, channel: Channel) {
 }
 
 /// What the page shows. Totals are sent as they are, and the page takes their differences: it may have missed some.
-fn status(stats: &Stats, before: &Totals) -> Value {
+fn status(stats: &Stats, before: &Totals, uptime: Duration, busiest: &[(Channel, usize)]) -> Value {
     let Stats {
         readers_by_kind,
         followed_channels,
@@ -59,8 +57,11 @@ fn status(stats: &Stats, before: &Totals) -> Value {
     let at = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_millis() as u64;
     let lag = totals.delivery_lag.since(&before.delivery_lag);
     let reads = totals.catch_up_reads.since(&before.catch_up_reads);
+    let channels: Value = busiest.iter().map(|(channel, readers)| json!([channel.as_str(), readers])).collect();
     json!({
         "at": at,
+        "uptime": uptime.as_secs(),
+        "channels": channels,
         "readers": counts(readers_by_kind),
         "followed": followed_channels,
         "ring": ring_bytes,

@@ -70,14 +70,14 @@ mod tests {
     #[test]
     fn the_strictest_end_counts() {
         let slot = ReaderSlot::default();
-        let mut cx = Context::from_waker(Waker::noop());
-        assert!(slot.poll_end(&mut cx).is_pending() && slot.ended().is_none());
+        let cx = Context::from_waker(Waker::noop());
+        assert!(slot.poll_end(&cx).is_pending() && slot.ended().is_none());
         let (soon, later) = (Instant::now(), Instant::now() + Duration::from_secs(5));
         slot.end(End { over_at: later, retry: Some(Duration::from_secs(9)) });
         slot.end(End { over_at: soon, retry: None });
         slot.end(End { over_at: later, retry: None });
         let ended = slot.ended().unwrap();
         assert_eq!((ended.over_at, ended.retry), (soon, Some(Duration::from_secs(9))));
-        assert!(slot.poll_end(&mut cx).is_ready());
+        assert!(slot.poll_end(&cx).is_ready());
     }
 }
