@@ -110,7 +110,7 @@ async fn what_may_have_been_stored_is_repeated_and_stored_once() {
 async fn a_start_whose_outcome_is_unknown_is_repeated_and_one_that_failed_is_not() {
     let (store, faults) = FaultStore::new(MemoryStore::default());
     let runs = runs(store.clone());
-    faults.fail_next_appends(1);
+    faults.fail_next_appends(2); // one is for the sign of life
     let failed = runs.start(&channel("a"), idle).await;
     assert!(matches!(failed, Err(StartError::Store(_))), "{failed:?}");
     faults.lose_next_answers(1);
@@ -138,6 +138,7 @@ async fn publishing_waits_while_the_queue_is_full() {
     drop(hold);
     fifth.await.unwrap();
     runs.stop(&channel("a")).await.unwrap();
+    run.over().await;
     assert!(run.publish(Event::text("5")).await.is_err());
 }
 

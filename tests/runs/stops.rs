@@ -45,7 +45,9 @@ async fn work_hears_of_a_stop_and_may_keep_what_it_has() {
     runs.stop(&channel("a")).await.unwrap();
     assert!(matches!(run.over().await, RunOver::Ended(RunOutcome::Stopped)));
     let (texts, end) = ended(&store, &channel("a")).await;
-    assert_eq!((kept.await.unwrap(), end), (texts.len(), r#"{"outcome":"stopped"}"#.to_owned()));
+    assert_eq!((texts.len(), end.as_str()), (10, r#"{"outcome":"stopped"}"#));
+    // The last may have been on its way to the store.
+    assert!((10..=11).contains(&kept.await.unwrap()));
 }
 
 #[tokio::test(start_paused = true)]
