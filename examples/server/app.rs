@@ -1,11 +1,14 @@
 //! The server's services, independent of the HTTP frontend.
 
-use serde_json::{Value, json};
-use tokio::runtime::Handle;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use http::{Method, Response};
+use http_body_util::Full;
 use tower_events::{EventService, Hub, PublishService, SseService};
 use tower_http::cors::CorsLayer;
 
-use super::{connections::ConnectionLimits, pages::Pages};
+use super::connections::ConnectionLimits;
 
 #[derive(Clone)]
 pub(crate) struct App {
@@ -16,23 +19,12 @@ pub(crate) struct App {
     pub(crate) publish: PublishService,
     /// `/status`
     pub(crate) status: SseService,
-    /// All other paths.
-    pub(crate) pages: Pages,
+    /// Answers all other paths.
+    pub(crate) other: Arc<Respond>,
     /// Around all services, when pages from other origins are allowed.
     pub(crate) cors: Option<CorsLayer>,
     pub(crate) limits: ConnectionLimits,
 }
 
-/// `/healthz`: healthy as long as the server responds; also reports the store's health and the number of readers. An
-/// unavailable store is no reason to take a node out: its readers wait and catch up, and the other nodes lack it too.
-pub(crate) fn health(hub: &Hub) -> Value {
-    let stats = hub.stats();
-    let tasks = Handle::current().metrics().num_alive_tasks();
-    json!({
-        "status": "ok",
-        "store": stats.store.as_str(),
-        "readers": stats.readers,
-        "channels": stats.followed_channels,
-        "tasks": tasks,
-    })
-}
+/// Answers a method and a path.
+pub(crate) type Respond = dyn Fn(&Method, &str) -> Response<Full<Bytes>> + Send + Sync;

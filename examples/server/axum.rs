@@ -31,7 +31,7 @@ fn router(app: App) -> Router {
         .route_service("/events", app.events)
         .route_service("/publish", app.publish)
         .route_service("/status", app.status)
-        .fallback(async move |method: Method, uri: Uri| app.pages.respond(&method, uri.path()));
+        .fallback(async move |method: Method, uri: Uri| (app.other)(&method, uri.path()));
     match app.cors {
         Some(cors) => router.layer(cors),
         None => router,

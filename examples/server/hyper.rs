@@ -27,7 +27,7 @@ pub(crate) async fn serve(listener: TcpListener, app: App, stop: impl Future<Out
         .route("/events", app.events)
         .route("/publish", app.publish)
         .route("/status", app.status);
-    let other = move |request: Request<Incoming>| ready(Ok(app.pages.respond(request.method(), request.uri().path())));
+    let other = move |request: Request<Incoming>| ready(Ok((app.other)(request.method(), request.uri().path())));
     let service = events.layer(tower::service_fn(other));
     match app.cors {
         Some(cors) => run(listener, cors.layer(service), app.limits, stop).await,

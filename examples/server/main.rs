@@ -28,7 +28,7 @@ mod stop;
 #[path = "../common/store.rs"]
 mod store;
 
-use std::{error::Error, io, net::SocketAddr, num::NonZeroUsize, process::ExitCode, time::Duration};
+use std::{error::Error, io, net::SocketAddr, num::NonZeroUsize, process::ExitCode, sync::Arc, time::Duration};
 
 use http::Method;
 use tokio::{
@@ -121,7 +121,7 @@ fn app(hub: &Hub, options: &Options, status: SseService, pages: Pages) -> App {
         publish,
         hub: hub.clone(),
         status,
-        pages,
+        other: Arc::new(move |method, path| pages.respond(method, path)),
         limits: ConnectionLimits { close_timeout: options.drain.max(SHORTEST_CLOSE), ..limits.connection },
         cors: matches!(options.origins, Origins::Any).then(any_origin),
     }

@@ -1,24 +1,22 @@
 //! The pages for operators: `/`, `/metrics`, `/healthz`, `/readyz`. Independent of the HTTP frontend.
 
-use std::sync::Arc;
-
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode, header};
 use http_body_util::Full;
-use serde_json::json;
+use serde_json::{Value, json};
+use tokio::runtime::Handle;
 use tower_events::{Hub, store::Health};
 
-use super::{app::health, metrics::Metrics};
+use super::metrics::Metrics;
 
-#[derive(Clone)]
 pub(crate) struct Pages {
     hub: Hub,
-    metrics: Arc<Metrics>,
+    metrics: Metrics,
 }
 
 impl Pages {
     pub(crate) fn new(hub: Hub, metrics: Metrics) -> Self {
-        Self { hub, metrics: Arc::new(metrics) }
+        Self { hub, metrics }
     }
 
     /// Answers what no other service does.
@@ -65,4 +63,18 @@ fn headers(kind: &'static str) -> HeaderMap {
         ),
     ];
     headers.map(|(name, value): (HeaderName, _)| (name, HeaderValue::from_static(value))).into_iter().collect()
+}
+
+/// `/healthz`: healthy as long as the server responds; also reports the store's health and the number of readers. An
+/// unavailable store is no reason to take a node out: its readers wait and catch up, and the other nodes lack it too.
+fn health(hub: &Hub) -> Value {
+    let stats = hub.stats();
+    let tasks = Handle::current().metrics().num_alive_tasks();
+    json!({
+        "status": "ok",
+        "store": stats.store.as_str(),
+        "readers": stats.readers,
+        "channels": stats.followed_channels,
+        "tasks": tasks,
+    })
 }

@@ -97,7 +97,7 @@ impl From<StoreError> for SubscribeError {
 
 /// When a reader beyond a limit should come back, drawn anew for each.
 pub(super) fn limit_retry() -> Duration {
-    Duration::from_millis(fastrand::u64(1_000..=4_000))
+    Duration::from_millis(fastrand::u64(1_000..5_000))
 }
 
 /// Why a call to the store failed for all readers that share it.

@@ -9,18 +9,15 @@ mod axum;
 pub(super) mod connections;
 #[path = "../../../examples/server/hyper.rs"]
 pub(super) mod hyper;
-#[path = "../../../examples/server/metrics.rs"]
-mod metrics;
-#[path = "../../../examples/server/pages.rs"]
-mod pages;
 #[path = "../../../examples/server/socket.rs"]
 mod socket;
 
-use std::{future::pending, net::TcpListener};
+use std::{future::pending, net::TcpListener, sync::Arc};
 
+use http::Response;
 use tower_events::{Channels, EventService, Hub, MemoryStore, PublishService, Retention, SseService};
 
-use self::{app::App, connections::ConnectionLimits, metrics::Metrics, pages::Pages};
+use self::{app::App, connections::ConnectionLimits};
 use super::tokio::run;
 
 pub(crate) fn serve_in_axum(listener: TcpListener, workers: usize) {
@@ -33,12 +30,11 @@ pub(crate) fn serve_on_hyper(listener: TcpListener, workers: usize) {
 
 fn app() -> App {
     let hub = Hub::new(MemoryStore::new(Retention::default().events(10_000).bytes(64 << 20)));
-    let metrics = Metrics::install(hub.clone()).expect("the only recorder of the process");
     App {
-        status: SseService::new(hub.clone(), Channels::from_query),
-        pages: Pages::new(hub.clone(), metrics),
         events: EventService::new(hub.clone(), Channels::from_query),
         publish: PublishService::new(hub.clone(), Channels::from_query),
+        status: SseService::new(hub.clone(), Channels::from_query),
+        other: Arc::new(|_, _| Response::default()),
         hub,
         cors: None,
         limits: ConnectionLimits::default(),

@@ -224,7 +224,7 @@ impl Label for PublishFailure {
 
 impl Label for Reason {
     const ALL: &'static [Self] =
-        &[Self::Trimmed, Self::Ahead, Self::EpochChanged, Self::Unknown, Self::FilterChanged, Self::Behind];
+        &[Self::Trimmed, Self::Ahead, Self::EpochChanged, Self::Unknown, Self::Behind, Self::FilterChanged];
 
     fn as_str(self) -> &'static str {
         self.as_str()
