@@ -64,10 +64,11 @@ mod tests {
 
     #[tokio::test]
     async fn work_ends_by_its_result_or_its_panic() {
+        let number = 7;
         assert_eq!(end_of(|| async {}).await, End::plain(RunOutcome::Finished));
         assert_eq!(end_of(|| async { Ok::<_, fmt::Error>(()) }).await, End::plain(RunOutcome::Finished));
         assert_eq!(end_of(|| async { Err("away") }).await, End::error("away".into()));
-        assert_eq!(end_of(|| async { panic!("number {}", 7) }).await, End::error("number 7".into()));
+        assert_eq!(end_of(|| async { assert!(number < 7, "number {number}") }).await, End::error("number 7".into()));
         let panics_at_once = || -> std::future::Ready<()> { panic!("early") };
         assert_eq!(end_of(panics_at_once).await, End::error("early".into()));
     }
