@@ -49,7 +49,7 @@ async fn ended(store: &impl Store, channel: &Channel) -> (Vec<String>, String) {
 
 /// Work that never ends by itself.
 async fn idle(_: Run) {
-    std::future::pending().await;
+    std::future::pending::<()>().await;
 }
 
 fn large() -> Retention {

@@ -107,7 +107,7 @@ async fn produces_until_it_is_killed() {
         runs.start(&channel(&n.to_string()), work).await.unwrap();
     }
     println!("{BEGUN}");
-    std::future::pending().await;
+    std::future::pending::<()>().await;
 }
 
 #[tokio::test]
