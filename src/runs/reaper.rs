@@ -120,7 +120,7 @@ impl Reaper {
                 continue;
             }
             // A run of this process that has no producer is not kept alive by the process's other runs.
-            let beat = owner.filter(|_| true);
+            let beat = owner.filter(|owner| owner.process != shared.process);
             let beat = beat.and_then(|owner| beats.get(&owner.process).copied());
             let signs = Signs { head: head.cursor, beat };
             let is_silent = watched.watch.is_abandoned(signs, look, shared.options.abandon_after);
