@@ -60,11 +60,17 @@ impl Event {
     /// As [`EventName::new`], and [`InvalidEvent::ReservedName`] for `error` and `open`: an `EventSource` fires events of
     /// these names itself, so a page would mistake yours for a connection failure.
     pub fn named(self, name: impl AsRef<str>) -> Result<Self, InvalidEvent> {
-        // Stores may already contain such events, which must stay readable: so `EventName` allows these names.
-        if matches!(name.as_ref(), "error" | "open") {
+        // Stores may already contain such events, which must stay readable: so `EventName` allows these names, as well as
+        // those that this crate stores itself.
+        if matches!(name.as_ref(), "error" | "open" | RUN_START | RUN_END) {
             return Err(InvalidEvent::ReservedName);
         }
         Ok(Self { name: Some(EventName::new(name)?), ..self })
+    }
+
+    /// An event of this crate's own.
+    pub(crate) fn own(name: &'static str, data: Data) -> Self {
+        Self { name: Some(EventName(name.into())), ..Self::new(data) }
     }
 
     /// Sets the time explicitly, in Unix milliseconds, instead of the time of the append.
@@ -118,7 +124,15 @@ impl Event {
     }
 }
 
-/// Validated name of an event: 1 to 255 bytes of UTF-8 without control characters, not beginning with `stream-`.
+/// The name of the first event of a [run](crate::runs).
+pub(crate) const RUN_START: &str = "stream-run-start";
+
+/// The name of the last event of a [run](crate::runs).
+pub(crate) const RUN_END: &str = "stream-run-end";
+
+/// Validated name of an event: 1 to 255 bytes of UTF-8 without control characters, not beginning with `stream-`. Of the reserved
+/// names only `stream-run-start` and `stream-run-end` are accepted, because stores contain them; [`Event::named`] refuses
+/// these, too.
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub struct EventName(Arc<str>);
 
@@ -129,7 +143,7 @@ impl EventName {
     /// [`InvalidEvent::Name`] or [`InvalidEvent::ReservedName`].
     pub fn new(name: impl AsRef<str>) -> Result<Self, InvalidEvent> {
         let name = name.as_ref();
-        if name.starts_with("stream-") {
+        if name.starts_with("stream-") && !matches!(name, RUN_START | RUN_END) {
             return Err(InvalidEvent::ReservedName);
         }
         bounded(name).map(Self).ok_or(InvalidEvent::Name)
@@ -197,7 +211,8 @@ mod tests {
         }
         assert!(matches!(EventName::new("stream-reset"), Err(InvalidEvent::ReservedName)));
         assert!(EventName::new("streaming").is_ok());
-        for (name, is_ours) in [("error", false), ("open", false), ("errors", true), ("message", true)] {
+        let names = [("error", false), ("open", false), (RUN_START, false), (RUN_END, false), ("errors", true)];
+        for (name, is_ours) in names {
             assert_eq!(Event::text("").named(name).is_ok(), is_ours, "{name}");
             assert!(EventName::new(name).is_ok(), "{name}");
         }

@@ -62,6 +62,7 @@ mod membership;
 mod moment;
 mod options;
 mod outage;
+mod owned_prefixes;
 mod page_reads;
 mod publish;
 mod read;

@@ -24,7 +24,8 @@
 //! 1. The vocabulary: [`channel`], [`event`], [`cursor`], [`error`].
 //! 2. [`store`]: the contract that every store keeps; [`stores`]: those that come with the crate.
 //! 3. [`hub`]: publish, listen, subscribe, drain; [`filter`]: which entries a reader sees; [`grant`]: what a client may read;
-//!    [`snapshot`]: the state of a channel, for readers that come late; [`compaction`]: fewer events for those that catch up.
+//!    [`snapshot`]: the state of a channel, for readers that come late; [`compaction`]: fewer events for those that catch up;
+//!    [`runs`]: work that produces the events of a channel and always ends.
 //! 4. The HTTP edge: [`http_contract`], [`request`], [`body`].
 //! 5. The services: [`event_service`], [`sse`], [`longpoll`], [`publish`]; [`layer`] mounts them in front of another service.
 //!
@@ -57,6 +58,7 @@ pub mod compaction;
 pub mod filter;
 pub mod grant;
 pub mod hub;
+pub mod runs;
 pub mod snapshot;
 pub mod store;
 pub mod stores;
@@ -126,6 +128,7 @@ pub use self::{
     longpoll::LongPollService,
     publish::PublishService,
     request::{Rejection, Resolver},
+    runs::{Run, RunOutcome, RunOver, RunState, Runs, RunsOptions, StartError},
     snapshot::{SnapshotRequest, Snapshots},
     sse::{SseBody, SseService},
     store::{AnyStore, Retention, Store, StoreError},

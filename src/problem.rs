@@ -12,6 +12,7 @@ use crate::{
     hub::{Denied, SubscribeError},
     request::{BadParameter, EVENTS_CLOSED, NotOffered, Rejection, RejectionKind},
     retry::Retry,
+    runs::StartError,
     store::StoreError,
 };
 
@@ -229,6 +230,24 @@ impl From<SubscribeError> for Problem {
     }
 }
 
+impl From<StartError> for Problem {
+    fn from(error: StartError) -> Self {
+        let (status, kind) = match error {
+            StartError::Store(error) => return error.into(),
+            StartError::AlreadyStarted => (StatusCode::CONFLICT, "already-started"),
+            StartError::Ended(_) | StartError::Expired => (StatusCode::CONFLICT, "ended"),
+            StartError::OutsidePrefix => (StatusCode::UNPROCESSABLE_ENTITY, "outside-prefix"),
+            StartError::TooManyRuns => (StatusCode::SERVICE_UNAVAILABLE, "too-many-runs"),
+            StartError::ShuttingDown => (StatusCode::SERVICE_UNAVAILABLE, "shutting-down"),
+        };
+        let problem = Self::new(status, error.to_string()).kind(kind);
+        match status {
+            StatusCode::SERVICE_UNAVAILABLE => problem.temporary(Retry::SOON),
+            _ => problem,
+        }
+    }
+}
+
 impl From<Denied> for Problem {
     fn from(denied: Denied) -> Self {
         let retry = match denied {
@@ -253,7 +272,7 @@ macro_rules! responses {
     )*};
 }
 
-responses!(StoreError, SubscribeError, InvalidChannel, InvalidChannels, InvalidEvent, Rejection);
+responses!(StoreError, SubscribeError, InvalidChannel, InvalidChannels, InvalidEvent, Rejection, StartError);
 
 #[cfg(test)]
 mod tests {

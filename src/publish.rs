@@ -26,6 +26,9 @@
 //! (`Connection: close`), perhaps before the client has read the response. Over HTTP/2 nothing needs to be read: a refusal
 //! ends only its own stream.
 //!
+//! Nobody publishes to the channels of [runs](crate::runs) but the run itself: where the hub has [`Runs`](crate::Runs), a
+//! request for a channel with their prefix gets a 403.
+//!
 //! # Pages of other origins
 //! A page of another origin can make a browser send a `text/plain` publish with the user's cookies, without asking by a CORS
 //! preflight first. So a request that such a page caused gets a 403, as with Go's `CrossOriginProtection` and tower-http's
@@ -82,7 +85,7 @@ use std::{
     time::Duration,
 };
 
-use http::{Method, Request, Response, request::Parts};
+use http::{Method, Request, Response, StatusCode, request::Parts};
 use tower_service::Service;
 
 use self::{
@@ -277,6 +280,10 @@ impl<S: Store> PublishService<S> {
         // Authorization before the rest: an unauthorized client learns nothing from how its request is malformed.
         let asked = self.publisher.hub.asked();
         let (channel, grant) = self.resolver.channel(request)?;
+        if self.publisher.hub.owns(&channel) {
+            let detail = "the events of this channel come from a run; nobody else publishes to it";
+            return Err(Problem::new(StatusCode::FORBIDDEN, detail).kind("run").parameter("channel"));
+        }
         let view = View::of(&grant);
         let unconfirmed = grant.terms.map_or(Ok(None), |terms| self.publisher.check_terms(terms, asked))?;
         Ok((PublishTarget { channel, view, unconfirmed }, RequestHead::parse(request)?))

@@ -18,7 +18,8 @@ const LAYERS: &[&[&str]] = &[
     &["store"],
     &["compaction", "filter", "snapshot"],
     &["stores", "hub"],
-    &["grant"],
+    // What is built on the hub without HTTP.
+    &["grant", "runs"],
     // The HTTP edge.
     &["body", "request", "retry"],
     &["problem", "encode"],
@@ -31,7 +32,7 @@ const LAYERS: &[&[&str]] = &[
 
 /// The modules that must not use HTTP types.
 const WITHOUT_HTTP: &[&str] =
-    &["error", "channel", "event", "cursor", "store", "snapshot", "stores", "hub", "metrics", "testing"];
+    &["error", "channel", "event", "cursor", "store", "snapshot", "stores", "hub", "metrics", "runs", "testing"];
 
 /// Files of those modules that may, because what they read is a body.
 const WITH_BODIES: &[&str] = &["testing/sse_reader"];

@@ -90,6 +90,16 @@ impl<S: Store> Hub<S> {
 }
 
 impl<S> Hub<S> {
+    /// From here on only this process's producers publish to channels whose names begin with `prefix`.
+    pub(crate) fn own(&self, prefix: &str) {
+        self.shared.owned.add(prefix);
+    }
+
+    /// Whether nobody but a producer in this process may publish to the channel.
+    pub(crate) fn owns(&self, channel: &Channel) -> bool {
+        self.shared.owned.contain(channel)
+    }
+
     /// Counts a request that was refused.
     pub(crate) fn count_refusal(&self, by: RefusedBy) {
         self.shared.counters.refused(by);

@@ -19,6 +19,7 @@ use super::{
     head_requests::HeadRequests,
     options::HubOptions,
     outage::Outage,
+    owned_prefixes::OwnedPrefixes,
     read_budgets::ReadBudgets,
     stats::{ReaderKind, RefusedBy, Stats},
     store_calls::StoreCalls,
@@ -53,6 +54,8 @@ pub(super) struct Shared {
     pub(super) recheck: Arc<Notify>,
     /// Whether appends are failing.
     pub(super) append_outage: Outage,
+    /// The names of channels whose events come from one producer each.
+    pub(super) owned: OwnedPrefixes,
     pub(super) subjects: Arc<Subjects>,
     /// Set once draining.
     drain_window: OnceLock<Duration>,
@@ -83,6 +86,7 @@ impl Shared {
             turns: Arc::default(),
             recheck: Arc::default(),
             append_outage: Outage::new("appends"),
+            owned: OwnedPrefixes::default(),
             subjects: Arc::new(Subjects::new(options.subjects, counters)),
             drain_window: OnceLock::new(),
             options,

@@ -6,7 +6,7 @@ use super::super::{
 };
 use crate::{
     error::InvalidEvent,
-    event::{Data, Event, EventName},
+    event::{Data, Event, EventName, RUN_END, RUN_START},
     store::{Append, Entry, Limit, Outcome, Reason, Start, Store},
 };
 
@@ -180,6 +180,7 @@ pub async fn data_and_names_are_returned_unchanged<H: Harness>(harness: &H) {
         let of = channel(name);
         let mut events = awkward_events();
         events.extend(names.iter().map(|name| of_suite(Event::text("named").named(name))));
+        events.extend([RUN_START, RUN_END].map(|name| Event::own(name, Data::text("of a run"))));
         case.append_all(&of, Append::new(events.clone())).await;
         let page = case.read(&of, Start::Earliest).await;
         case.same("the number of entries", page.entries.len(), events.len());
