@@ -35,10 +35,7 @@ use bytes::Bytes;
 use http_body::{Frame, SizeHint};
 
 pub use self::future::{HandlerFuture, ResponseFuture};
-pub(crate) use self::{
-    attached::{Attached, EndSignals},
-    future::Answer,
-};
+pub(crate) use self::{attached::Attached, future::Answer};
 
 /// The body of the services' responses: empty, some bytes, or a stream of events. Never fails: a stream that cannot continue
 /// ends.
@@ -91,7 +88,7 @@ impl http_body::Body for Body {
             Repr::Empty => Poll::Ready(None),
             Repr::Full(bytes, attached) => {
                 // With fewer bytes than it promised the response fails: better than to be read by who may no longer.
-                let bytes = if attached.end.is_over() { Bytes::new() } else { std::mem::take(bytes) };
+                let bytes = if attached.is_over() { Bytes::new() } else { std::mem::take(bytes) };
                 *repr = Repr::Empty;
                 Poll::Ready((!bytes.is_empty()).then(|| Ok(Frame::data(bytes))))
             }
@@ -152,7 +149,7 @@ mod tests {
         let guard = Arc::new(());
         let attached = || {
             let mut attached = Attached::default();
-            attached.guards.add(guard.clone());
+            attached.add_guard(guard.clone());
             attached
         };
         let mut body = Body::full("abc");

@@ -10,10 +10,7 @@ use std::{
 
 use http::Response;
 
-use super::{
-    Body,
-    attached::{Attached, EndSignals},
-};
+use super::{Body, attached::Attached};
 use crate::hub::Access;
 
 /// The response future of a service. Dropping it is safe, and is what happens when the client disconnects.
@@ -71,13 +68,13 @@ pub struct HandlerFuture {
 
 /// A response that is being made.
 pub(crate) trait Answer: Send {
-    /// Makes it. One that waits stops waiting when `end` is ready.
-    fn poll_answer(self: Pin<&mut Self>, end: &mut EndSignals, cx: &mut Context<'_>) -> Poll<Response<Body>>;
+    /// Makes it. One that waits stops waiting when what is attached ends it.
+    fn poll_answer(self: Pin<&mut Self>, attached: &mut Attached, cx: &mut Context<'_>) -> Poll<Response<Body>>;
 }
 
 /// One that does not wait for events.
 impl<F: Future<Output = Response<Body>> + Send> Answer for F {
-    fn poll_answer(self: Pin<&mut Self>, _: &mut EndSignals, cx: &mut Context<'_>) -> Poll<Response<Body>> {
+    fn poll_answer(self: Pin<&mut Self>, _: &mut Attached, cx: &mut Context<'_>) -> Poll<Response<Body>> {
         self.poll(cx)
     }
 }
@@ -97,7 +94,7 @@ impl HandlerFuture {
 
     /// Ends with `access`, if that ends.
     pub(crate) fn under(mut self, access: Option<Access>) -> Self {
-        self.attached.end.put_access(access.map(Box::new));
+        self.attached.set_access(access);
         self
     }
 
@@ -109,7 +106,7 @@ impl HandlerFuture {
     /// has ended or is dropped, or with this future. A stream holds it until it ends or the client has disconnected, a long
     /// poll while it waits and until the server has taken its body.
     pub fn holding(mut self, guard: impl Send + 'static) -> Self {
-        self.attached.guards.add(guard);
+        self.attached.add_guard(guard);
         self
     }
 
@@ -120,7 +117,7 @@ impl HandlerFuture {
     /// After several calls the first signal that is ready counts. The signals are polled by the task that serves the request,
     /// and dropped when a long poll is answered, and when a stream has ended or is dropped.
     pub fn until(mut self, signal: impl Future<Output = ()> + Send + 'static) -> Self {
-        self.attached.end.add(signal);
+        self.attached.add_signal(signal);
         self
     }
 }
@@ -135,17 +132,17 @@ enum After<T, N> {
 impl<T, N> Unpin for After<T, N> {}
 
 impl<T, N: FnOnce(T) -> HandlerFuture + Send> Answer for After<T, N> {
-    fn poll_answer(self: Pin<&mut Self>, end: &mut EndSignals, cx: &mut Context<'_>) -> Poll<Response<Body>> {
+    fn poll_answer(self: Pin<&mut Self>, attached: &mut Attached, cx: &mut Context<'_>) -> Poll<Response<Body>> {
         let this = self.get_mut();
         if let Self::Waiting { value, next } = this {
             let value = ready!(value.as_mut().poll(cx));
             let Some(next) = next.take() else { return Poll::Pending };
-            let HandlerFuture { answer, mut attached } = next(value);
-            end.put_access(attached.end.take_access());
+            let HandlerFuture { answer, attached: mut of_next } = next(value);
+            attached.set_access(of_next.take_access());
             *this = Self::Answering(answer);
         }
         match this {
-            Self::Answering(answer) => answer.as_mut().poll_answer(end, cx),
+            Self::Answering(answer) => answer.as_mut().poll_answer(attached, cx),
             Self::Waiting { .. } => Poll::Pending,
         }
     }
@@ -156,7 +153,7 @@ impl Future for HandlerFuture {
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let Self { answer, attached } = self.get_mut();
-        let mut response = ready!(answer.as_mut().poll_answer(&mut attached.end, cx));
+        let mut response = ready!(answer.as_mut().poll_answer(attached, cx));
         response.body_mut().attach(std::mem::take(attached));
         Poll::Ready(response)
     }

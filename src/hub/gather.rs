@@ -27,7 +27,7 @@ pub(super) struct Gathered {
     events_left: usize,
     bytes_left: usize,
     /// How many more entries may be looked at that a filter hides.
-    pub(super) examined_left: usize,
+    pub(super) examined_left: u32,
 }
 
 /// Whether a visit of all channels needs an answer of the store.
@@ -49,7 +49,7 @@ enum Remaining {
 
 impl Gathered {
     /// Nothing yet, for a reader of this kind: at most `max_events`, and as many that a filter hides as `max_examined`.
-    pub(super) fn new(max_events: usize, max_examined: usize, kind: ReaderKind) -> Self {
+    pub(super) fn new(max_events: usize, max_examined: u32, kind: ReaderKind) -> Self {
         Self {
             events: Vec::new(),
             resets: Vec::new(),
@@ -120,7 +120,10 @@ impl Gathered {
                     self.bytes_left = self.bytes_left.saturating_sub(snapshot.entry().size());
                     self.snapshots.push(snapshot);
                 }
-                Peeked::Skipped { entries } => self.examined_left = self.examined_left.saturating_sub(entries),
+                Peeked::Skipped { entries } => {
+                    let entries = u32::try_from(entries).unwrap_or(u32::MAX);
+                    self.examined_left = self.examined_left.saturating_sub(entries);
+                }
                 Peeked::Reset(reset) => {
                     channel_reader.take_reset();
                     self.resets.push(reset);

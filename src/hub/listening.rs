@@ -27,7 +27,7 @@ pin_project! {
         limit: usize,
         by_time: bool,
         // How many more entries may be looked at that a filter hides: then the client gets its new position.
-        examined_left: usize,
+        examined_left: u32,
         // Every channel was read once: until then an empty result only means that the store has not answered.
         started: bool,
         // What was found while other channels were still being read for the first time.
@@ -190,7 +190,7 @@ impl Listening {
 }
 
 /// How many entries that a filter hides one wait looks at.
-const MAX_EXAMINED: usize = 10_000;
+const MAX_EXAMINED: u32 = 10_000;
 
 /// How long a listener that only catches up waits for other channels once it has found something.
 const MAX_CATCH_UP: Duration = Duration::from_secs(10);

@@ -172,6 +172,6 @@ impl<S: Store> Hub<S> {
         let Some(guard) = self.shared.admit(kind) else {
             return Err(SubscribeError::TooManyReaders { retry: limit_retry() });
         };
-        Subscriber::new(&self.shared, guard, subscription, page_events)
+        Subscriber::new(&self.shared, guard, kind, subscription, page_events)
     }
 }

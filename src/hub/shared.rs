@@ -182,8 +182,7 @@ impl Shared {
             return None;
         }
         self.counters.readers.add(kind, 1);
-        self.counters.open_readers.add(kind, 1);
-        Some(ReaderGuard { shared: self.clone(), kind })
+        Some(ReaderGuard { shared: self.clone() })
     }
 
     /// Starts draining; only the first window counts.
@@ -218,12 +217,10 @@ impl Shared {
 #[derive(Debug)]
 pub(super) struct ReaderGuard {
     pub(super) shared: Arc<Shared>,
-    pub(super) kind: ReaderKind,
 }
 
 impl Drop for ReaderGuard {
     fn drop(&mut self) {
-        self.shared.counters.open_readers.subtract(self.kind, 1);
         // Notified without a drain too: one that begins now might be seen here too late, and would wait forever.
         if self.shared.readers.fetch_sub(1, SeqCst) == 1 {
             self.shared.last_reader_left.notify_waiters();

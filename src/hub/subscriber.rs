@@ -60,7 +60,15 @@ pub struct Subscriber {
     ended: bool,
     /// Whether the position has moved past hidden entries since the last delivery.
     has_skipped: bool,
+    /// How it is counted while it is open.
+    kind: ReaderKind,
     guard: ReaderGuard,
+}
+
+impl Drop for Subscriber {
+    fn drop(&mut self) {
+        self.counters().open_readers.subtract(self.kind, 1);
+    }
 }
 
 impl Subscriber {
@@ -68,13 +76,14 @@ impl Subscriber {
     pub(super) fn new(
         shared: &Arc<Shared>,
         guard: ReaderGuard,
+        kind: ReaderKind,
         subscription: &Subscription,
         page_events: usize,
     ) -> Result<Self, SubscribeError> {
         let start = |channel| subscription.channel_start(channel);
         let options = || subscription.options.clone();
         if subscription.start.is_resume() {
-            shared.counters.resumes.add(guard.kind, 1);
+            shared.counters.resumes.add(kind, 1);
         }
         let snapshots = subscription.options.as_ref().and_then(|options| ChannelSnapshots::of(options));
         let with_snapshots = |reader: ChannelReader, channel: &Channel| match &snapshots {
@@ -101,7 +110,8 @@ impl Subscriber {
         };
         let first = u8::try_from(fastrand::usize(..channels.len())).unwrap_or(0);
         let page_events = u32::try_from(page_events).unwrap_or(u32::MAX);
-        Ok(Self { channel_readers, channels, page_events, first, ended: false, has_skipped: false, guard })
+        shared.counters.open_readers.add(kind, 1);
+        Ok(Self { channel_readers, channels, page_events, first, ended: false, has_skipped: false, kind, guard })
     }
 
     /// The next delivery; `None` when there will be none.
@@ -194,7 +204,7 @@ impl Subscriber {
     }
 
     pub(super) fn kind(&self) -> ReaderKind {
-        self.guard.kind
+        self.kind
     }
 
     pub(super) fn counters(&self) -> &Counters {

@@ -18,7 +18,7 @@ use super::{
     response_head::{self, Live},
 };
 use crate::{
-    body::{Answer, Body, EndSignals, HandlerFuture},
+    body::{Answer, Attached, Body, HandlerFuture},
     cursor::{Cursor, Cursors},
     edge::{MAX_CHANNELS_IN_HEADERS, ReadTarget, Refusal, Responder, announce_close, finish},
     encode::{ARRAY, SNAPSHOT_ARRAY, array_for, empty_page, page},
@@ -81,15 +81,15 @@ struct ResponseOptions {
 }
 
 impl Answer for ParkedPoll {
-    fn poll_answer(self: Pin<&mut Self>, end: &mut EndSignals, cx: &mut Context<'_>) -> Poll<Response<Body>> {
+    fn poll_answer(self: Pin<&mut Self>, attached: &mut Attached, cx: &mut Context<'_>) -> Poll<Response<Body>> {
         let mut this = self.project();
         let Some(mut listening) = this.listening.as_mut().as_pin_mut() else { return Poll::Pending };
-        if end.poll(cx).is_ready() {
+        if attached.poll_end(cx).is_ready() {
             listening.as_mut().end_wait();
         }
-        if end.is_over() {
+        if attached.is_over() {
             this.listening.set(None);
-            return Poll::Ready(ended_response(this.target, *this.response_options, end.retry()));
+            return Poll::Ready(ended_response(this.target, *this.response_options, attached.retry()));
         }
         let listened = ready!(listening.as_mut().poll(|| {}, cx));
         let backoff = listening.failure_backoff();

@@ -97,7 +97,7 @@ impl SseBody {
     /// client disconnects.
     #[must_use]
     pub fn holding(mut self, guard: impl Send + 'static) -> Self {
-        self.attached.guards.add(guard);
+        self.attached.add_guard(guard);
         self
     }
 
@@ -118,7 +118,7 @@ impl SseBody {
     /// ```
     #[must_use]
     pub fn until(mut self, signal: impl Future<Output = ()> + Send + 'static) -> Self {
-        self.attached.end.add(signal);
+        self.attached.add_signal(signal);
         self
     }
 
@@ -134,7 +134,7 @@ impl SseBody {
     /// Whether the last poll found nothing to send and nothing has happened since.
     fn is_parked(&self, cx: &Context<'_>) -> bool {
         // Whether a signal has come is known only to the signal.
-        self.attached.end.is_empty() && self.timer.is_waiting(cx) && self.subscriber.is_parked(cx)
+        !self.attached.may_end() && self.timer.is_waiting(cx) && self.subscriber.is_parked(cx)
     }
 
     fn poll_chunk(&mut self, cx: &mut Context<'_>) -> Poll<Option<Bytes>> {
@@ -188,7 +188,7 @@ impl SseBody {
 
     /// Writes what is next: the end, `stream-live`, a delivery, or a heartbeat when there is no delivery.
     fn write_next(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        if self.timer.has_ended() || self.attached.end.poll(cx).is_ready() {
+        if self.timer.has_ended() || self.attached.poll_end(cx).is_ready() {
             self.write_end();
             return Poll::Ready(());
         }
@@ -222,7 +222,7 @@ impl http_body::Body for SseBody {
         if this.is_parked(cx) {
             return Poll::Pending;
         }
-        if this.attached.end.is_over() {
+        if this.attached.is_over() {
             this.cut();
         }
         ready!(this.budget.poll_turn(&this.subscriber, cx));

@@ -96,8 +96,9 @@ struct Client {
     next: HashMap<String, u64>,
     received: Arc<AtomicU64>,
     returns: Arc<Returns>,
-    /// Whether the server has told this client, while it drained, when to come back.
+    /// Whether the server has told this client when to come back, since it was told to stop, and for the first time since.
     was_told: bool,
+    has_returned: bool,
 }
 
 impl Client {
@@ -110,15 +111,25 @@ impl Client {
     ) -> Self {
         let next: HashMap<_, _> = channels.iter().map(|channel| (format!("c{channel}"), 0)).collect();
         let query = next.keys().map(|name| format!("channel={name}&")).collect();
-        Self { server, kind, query, position: String::new(), next, received, returns, was_told: false }
+        Self {
+            server,
+            kind,
+            query,
+            position: String::new(),
+            next,
+            received,
+            returns,
+            was_told: false,
+            has_returned: false,
+        }
     }
 
     async fn run(mut self) {
         loop {
             if let Ok(mut http1) = Http1::connect(self.server).await {
-                match std::mem::take(&mut self.was_told) {
-                    true => self.returns.told_client(),
-                    false => self.returns.other_client(),
+                if std::mem::take(&mut self.was_told) {
+                    self.returns.told_client();
+                    self.has_returned = true;
                 }
                 let pause = match self.kind {
                     kind if kind.is_poll() => self.poll(&mut http1).await,
@@ -147,7 +158,7 @@ impl Client {
                         events += 1;
                     }
                     "stream-live" => {}
-                    "stream-retry" => self.was_told = true,
+                    "stream-retry" => self.is_told(),
                     other => panic!("{other}: {}", message.data),
                 }
             }
@@ -169,10 +180,14 @@ impl Client {
             assert!(matches!(answer.status, 200 | 503), "{answer}");
             let pause = if answer.status == 503 { retry_after(&answer) } else { self.answer(&answer) };
             if pause.is_some() {
-                self.was_told = true;
+                self.is_told();
                 return pause;
             }
         }
+    }
+
+    fn is_told(&mut self) {
+        self.was_told = self.returns.has_started() && !self.has_returned;
     }
 
     fn answer(&mut self, answer: &Answer) -> Option<Duration> {

@@ -31,6 +31,7 @@ mod process;
 mod publisher;
 mod restart;
 mod returns;
+mod table;
 
 use std::time::Duration;
 

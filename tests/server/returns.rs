@@ -6,12 +6,11 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// The returns since the signal to stop.
+/// The returns of those that were told when to come back, since the signal to stop.
 #[derive(Default)]
 pub(crate) struct Returns {
     stopped: OnceLock<Instant>,
     told: Mutex<Vec<Duration>>,
-    untold: Mutex<Vec<Duration>>,
 }
 
 impl Returns {
@@ -20,29 +19,18 @@ impl Returns {
         self.stopped.set(Instant::now()).unwrap();
     }
 
-    /// A client has connected that was told when to come back.
+    pub(crate) fn has_started(&self) -> bool {
+        self.stopped.get().is_some()
+    }
+
+    /// A client has connected that was told when to.
     pub(crate) fn told_client(&self) {
-        self.add(&self.told);
+        let after = self.stopped.get().unwrap().elapsed();
+        self.told.lock().unwrap().push(after);
     }
 
-    /// A client has connected that had no connection when the others were told, or lost it.
-    pub(crate) fn other_client(&self) {
-        self.add(&self.untold);
-    }
-
-    fn add(&self, list: &Mutex<Vec<Duration>>) {
-        if let Some(stopped) = self.stopped.get() {
-            list.lock().unwrap().push(stopped.elapsed());
-        }
-    }
-
-    /// Of the clients that were told.
     pub(crate) fn told(&self) -> Vec<Duration> {
         self.told.lock().unwrap().clone()
-    }
-
-    pub(crate) fn untold(&self) -> usize {
-        self.untold.lock().unwrap().len()
     }
 }
 

@@ -55,7 +55,7 @@ impl ChannelReader {
             return self.need_page(start, Sharing::SameStart);
         };
         let reset = reset_rule.reset_of(&page).filter(|_| page.context.start == start);
-        if let Some(reason) = reset.filter(|_| self.snapshots.is_some()) {
+        if let Some(reason) = reset.filter(|_| self.has_snapshots()) {
             return self.need_snapshot(&page, reason);
         }
         let decides_start = reset.is_some() || page.is_position_only();
@@ -108,7 +108,7 @@ impl ChannelReader {
         let context = ReadContext { limit: Limit::POSITION, is_folded: false, ..context };
         let page = Page::new(Outcome::Reset(Reason::Behind), head.cursor, head);
         let page = Arc::new(SharedPage::new(page, context));
-        if self.snapshots.is_some() {
+        if self.has_snapshots() {
             return self.need_snapshot(&page, Reason::Behind);
         }
         self.hand_out(Arc::new(SharedRead::new()), page, PagePosition::default(), Some(Reason::Behind))

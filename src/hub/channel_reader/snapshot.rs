@@ -22,20 +22,25 @@ impl ChannelReader {
                 State::FromStore(Box::new(step))
             }
         };
-        Self { snapshots: Some(Box::new(snapshots)), state, ..self }
+        let mut reader = Self { state, ..self };
+        if let Some(extras) = &mut reader.extras {
+            extras.snapshots = Some(snapshots);
+        }
+        reader
     }
 
     /// The read of `page` decided a reset.
     pub(super) fn need_snapshot(&mut self, page: &SharedPage, reason: Reason) -> Option<Peeked> {
         let reset = Some(Box::new(self.reset(page, reason)));
-        let request = self.snapshots.as_mut()?.after_reset(self.position, page.read_by);
+        let request = self.extras.as_mut()?.snapshots.as_mut()?.after_reset(self.position, page.read_by);
         self.set_step(StoreStep::SnapshotRequested { request, reset })
     }
 
     pub(super) fn poll_snapshot(&mut self, cx: &Context<'_>) -> Option<Peeked> {
         // Registered here too, so that a wake of all readers reaches this one.
         self.membership.topic.register(&mut self.membership.slot, cx);
-        let (State::FromStore(step), Some(snapshots)) = (&mut self.state, &self.snapshots) else { return None };
+        let snapshots = self.extras.as_ref()?.snapshots.as_ref()?;
+        let State::FromStore(step) = &mut self.state else { return None };
         let StoreStep::SnapshotRequested { request, reset } = &mut **step else { return None };
         match snapshots.poll(request, &self.membership.shared, self.membership.topic.channel(), cx) {
             Poll::Pending => Some(Peeked::ReadPending),
@@ -67,11 +72,11 @@ impl ChannelReader {
     /// Takes the snapshot that was peeked: it is the whole history up to its position.
     pub(in crate::hub) fn take_snapshot(&mut self) {
         let State::FromStore(step) = &self.state else { return };
-        let (StoreStep::SnapshotReady { snapshot, .. }, Some(snapshots)) = (&**step, &mut self.snapshots) else {
-            return;
-        };
+        let StoreStep::SnapshotReady { snapshot, .. } = &**step else { return };
         let cursor = snapshot.cursor();
-        snapshots.taken(snapshot);
+        if let Some(snapshots) = self.extras.as_mut().and_then(|extras| extras.snapshots.as_mut()) {
+            snapshots.taken(snapshot);
+        }
         self.position = Some(cursor);
         self.history_end = HistoryEnd::Reached;
         self.follow_ring(cursor);

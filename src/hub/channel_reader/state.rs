@@ -32,8 +32,14 @@ pub(in crate::hub) struct ChannelReader {
     pub(super) history_end: HistoryEnd,
     pub(super) state: State,
     /// Boxed: most readers have none.
-    pub(super) snapshots: Option<Box<ChannelSnapshots>>,
-    pub(super) options: Option<Arc<ReadOptions>>,
+    pub(super) extras: Option<Box<Extras>>,
+}
+
+/// What few readers need.
+#[derive(Debug)]
+pub(super) struct Extras {
+    pub(super) options: Arc<ReadOptions>,
+    pub(super) snapshots: Option<ChannelSnapshots>,
 }
 
 #[derive(Debug)]
@@ -139,7 +145,7 @@ impl ChannelReader {
         let reader = Self::one_of_several(membership, start, options);
         match (&reader.state, start) {
             (_, (Start::Latest, None)) | (State::FromRing { .. }, _) => reader,
-            _ if reader.options.as_ref().is_some_and(|options| options.position_comes_first()) => reader,
+            _ if reader.options().is_some_and(ReadOptions::position_comes_first) => reader,
             (_, start) => {
                 let (start, reset_rule) = ResetRule::of(start);
                 let step = StoreStep::PageNeeded { start, reset_rule, sharing: Sharing::Overlapping };
@@ -157,7 +163,16 @@ impl ChannelReader {
             (Start::After(cursor), None) => (Some(cursor), State::FromRing { cursor, verified: None }),
             start => (None, State::FromStore(Box::new(StoreStep::NotStarted(start)))),
         };
-        Self { membership, position, history_end: HistoryEnd::Undecided, state, options, snapshots: None }
+        let extras = options.map(|options| Box::new(Extras { options, snapshots: None }));
+        Self { membership, position, history_end: HistoryEnd::Undecided, state, extras }
+    }
+
+    pub(super) fn options(&self) -> Option<&ReadOptions> {
+        self.extras.as_ref().map(|extras| &*extras.options)
+    }
+
+    pub(super) fn has_snapshots(&self) -> bool {
+        self.extras.as_ref().is_some_and(|extras| extras.snapshots.is_some())
     }
 
     pub(in crate::hub) fn channel(&self) -> &Channel {
@@ -223,11 +238,11 @@ impl ChannelReader {
     }
 
     pub(super) fn has_max_behind(&self) -> bool {
-        self.options.as_ref().is_some_and(|options| options.max_behind.is_some())
+        self.options().is_some_and(|options| options.max_behind.is_some())
     }
 
     pub(super) fn is_too_far_behind(&self, position: Cursor, head: Cursor) -> bool {
-        self.options.as_ref().is_some_and(|options| options.is_too_far_behind(position, head))
+        self.options().is_some_and(|options| options.is_too_far_behind(position, head))
     }
 
     pub(super) fn reset(&self, page: &SharedPage, reason: Reason) -> Reset {
@@ -236,7 +251,7 @@ impl ChannelReader {
             reason,
             earliest: page.from,
             latest: page.head.cursor,
-            snapshot_follows: self.snapshots.is_some(),
+            snapshot_follows: self.has_snapshots(),
         }
     }
 

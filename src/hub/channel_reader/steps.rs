@@ -109,7 +109,12 @@ impl ChannelReader {
     }
 
     fn send_page_request(&mut self, request: PageRequest, reset_rule: ResetRule) -> Option<Peeked> {
-        let read = request_page(&self.membership.shared, &self.membership.topic, request, self.options.as_deref());
+        let read = request_page(
+            &self.membership.shared,
+            &self.membership.topic,
+            request,
+            self.extras.as_ref().map(|extras| &*extras.options),
+        );
         self.set_step(StoreStep::PageRequested { read, slot: None, request, reset_rule })
     }
 

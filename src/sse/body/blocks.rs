@@ -31,7 +31,7 @@ impl SseBody {
 
     pub(super) fn write_end(&mut self) {
         let mut out = Vec::new();
-        let retry = self.attached.end.retry().unwrap_or_else(|| jittered(self.retry()));
+        let retry = self.attached.retry().unwrap_or_else(|| jittered(self.retry()));
         self.push_stream_retry(&mut out, retry);
         self.buffer.put(out);
     }

@@ -1,4 +1,4 @@
-// error: to return `Result<Channels, Rejection>`, but it returns
+// error: to return `Result<_, Rejection>`, but it returns
 // note: required by a bound in `EventService::<S>::new`
 use axum::http::request::Parts;
 use tower_events::{Channels, EventService, Hub, MemoryStore, Rejection};
