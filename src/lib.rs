@@ -128,7 +128,7 @@ pub use self::{
     longpoll::LongPollService,
     publish::PublishService,
     request::{Rejection, Resolver},
-    runs::{Run, RunOutcome, RunOver, RunState, Runs, RunsOptions, StartError},
+    runs::{Run, RunOutcome, RunOver, RunState, Runs, RunsOptions, StartError, StopError},
     snapshot::{SnapshotRequest, Snapshots},
     sse::{SseBody, SseService},
     store::{AnyStore, Retention, Store, StoreError},

@@ -12,7 +12,7 @@ use crate::{
     hub::{Denied, SubscribeError},
     request::{BadParameter, EVENTS_CLOSED, NotOffered, Rejection, RejectionKind},
     retry::Retry,
-    runs::StartError,
+    runs::{StartError, StopError},
     store::StoreError,
 };
 
@@ -248,6 +248,15 @@ impl From<StartError> for Problem {
     }
 }
 
+impl From<StopError> for Problem {
+    fn from(error: StopError) -> Self {
+        match error {
+            StopError::Store(error) => error.into(),
+            StopError::OutsidePrefix => StartError::OutsidePrefix.into(),
+        }
+    }
+}
+
 impl From<Denied> for Problem {
     fn from(denied: Denied) -> Self {
         let retry = match denied {
@@ -272,7 +281,7 @@ macro_rules! responses {
     )*};
 }
 
-responses!(StoreError, SubscribeError, InvalidChannel, InvalidChannels, InvalidEvent, Rejection, StartError);
+responses!(StoreError, SubscribeError, InvalidChannel, InvalidChannels, InvalidEvent, Rejection, StartError, StopError);
 
 #[cfg(test)]
 mod tests {

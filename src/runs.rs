@@ -88,7 +88,7 @@ mod watch;
 mod work;
 
 pub use self::{
-    error::{RunOver, StartError},
+    error::{RunOver, StartError, StopError},
     handle::Runs,
     options::RunsOptions,
     outcome::{RunOutcome, RunState},

@@ -50,6 +50,42 @@ impl Error for StartError {
     }
 }
 
+/// Why a run was not stopped.
+///
+/// In an HTTP handler `?` converts it into a response: 422 for a channel that has no run.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum StopError {
+    /// The channel's name does not begin with the [prefix](crate::RunsOptions::prefix) of these runs.
+    OutsidePrefix,
+    /// The store failed. If the failure is [`StoreError::Unknown`], the run may have been stopped.
+    Store(StoreError),
+}
+
+impl fmt::Display for StopError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::OutsidePrefix => StartError::OutsidePrefix.fmt(f),
+            Self::Store(_) => f.write_str("the event store failed"),
+        }
+    }
+}
+
+impl Error for StopError {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        match self {
+            Self::Store(source) => Some(source),
+            Self::OutsidePrefix => None,
+        }
+    }
+}
+
+impl From<StoreError> for StopError {
+    fn from(error: StoreError) -> Self {
+        Self::Store(error)
+    }
+}
+
 /// Why a run is over, for its work: nothing more can be published.
 #[derive(Clone, Debug)]
 #[non_exhaustive]

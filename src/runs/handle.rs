@@ -11,7 +11,7 @@ use tokio::{
 use super::{
     beat::beat,
     concurrently::concurrently,
-    error::StartError,
+    error::{StartError, StopError},
     feed::Feed,
     marks::End,
     options::RunsOptions,
@@ -75,7 +75,7 @@ impl<S: Store> Runs<S> {
         W: Future<Output: WorkResult> + Send + 'static,
     {
         let Shared { options, limits, active, .. } = &*self.shared;
-        if !channel.as_str().starts_with(&*options.prefix) {
+        if !self.shared.has(channel) {
             return Err(StartError::OutsidePrefix);
         }
         let Ok(runtime) = Handle::try_current() else {
@@ -101,13 +101,16 @@ impl<S: Store> Runs<S> {
     /// not started yet will not be. Returns how the run has ended: as stopped, or as it had ended before.
     ///
     /// # Errors
-    /// As [`Store::append`], but not `Closed`.
+    /// [`StopError`]; a channel whose name does not have the prefix of runs is never closed.
     ///
     /// # Cancel safety
     /// When the future is dropped, the run is stopped or not.
-    pub async fn stop(&self, channel: &Channel) -> Result<RunState, StoreError> {
+    pub async fn stop(&self, channel: &Channel) -> Result<RunState, StopError> {
+        if !self.shared.has(channel) {
+            return Err(StopError::OutsidePrefix);
+        }
         self.keep_watching();
-        stops::stop(&self.shared, channel).await
+        Ok(stops::stop(&self.shared, channel).await?)
     }
 
     /// The state of one run; `None` if there is no run in this channel.

@@ -84,7 +84,9 @@ impl Reaper {
         let page = in_time(listing).await?;
         self.listed = page.last().map(|(channel, _)| channel.clone());
         let room = MAX_WATCHED.saturating_sub(self.watched.len());
-        let is_new = |(channel, head): &(Channel, Head)| !head.closed && !self.watched.contains_key(channel);
+        let is_new = |(channel, head): &(Channel, Head)| {
+            !head.closed && shared.has(channel) && !self.watched.contains_key(channel)
+        };
         let new: Vec<_> = page.iter().filter(|listed| is_new(listed)).take(room).cloned().collect();
         let read = |(channel, _): (Channel, Head)| {
             let shared = shared.clone();
@@ -113,12 +115,13 @@ impl Reaper {
                 Producer::Known(owner) => (Some(owner), shared.active.get(&owner.run)),
                 Producer::Forgotten | Producer::None => (None, None),
             };
-            // The head of a channel that does not exist has no tag.
-            if head.closed || head.cursor.tag == 0 {
+            // The head of a channel that does not exist has no tag. One that cannot be read is found again once it can.
+            let open = head.filter(|head| !head.closed && head.cursor.tag != 0);
+            let Some(head) = open else {
                 own.inspect(|feed| feed.notice());
                 self.watched.remove(&channel);
                 continue;
-            }
+            };
             // A run of this process that has no producer is not kept alive by the process's other runs.
             let beat = owner.filter(|owner| owner.process != shared.process);
             let beat = beat.and_then(|owner| beats.get(&owner.process).copied());
@@ -141,7 +144,7 @@ impl Reaper {
         let (names, channels): (Vec<_>, Vec<_>) =
             processes.into_iter().filter_map(|process| Some((process.clone(), control::beats(&process)?))).unzip();
         let heads = heads(shared, &channels).await?;
-        Ok(names.into_iter().zip(heads.into_iter().map(|head| head.cursor)).collect())
+        Ok(names.into_iter().zip(heads).filter_map(|(name, head)| Some((name, head?.cursor))).collect())
     }
 }
 
@@ -155,13 +158,29 @@ fn producer_of(first: &Page) -> Producer {
     }
 }
 
-/// The heads of these channels, in their order.
-async fn heads<S: Store>(shared: &Shared<S>, channels: &[Channel]) -> Result<Vec<Head>, StoreError> {
+/// The heads of these channels, in their order; `None` for one whose record cannot be read, which must not keep the others open.
+async fn heads<S: Store>(shared: &Shared<S>, channels: &[Channel]) -> Result<Vec<Option<Head>>, StoreError> {
     let mut heads = Vec::with_capacity(channels.len());
     for some in channels.chunks(HEADS_AT_ONCE) {
-        heads.extend(in_time(shared.hub.store().heads(some)).await?);
+        match in_time(shared.hub.store().heads(some)).await {
+            Ok(found) => heads.extend(found.into_iter().map(Some)),
+            Err(StoreError::Corrupt(_)) => {
+                for channel in some {
+                    heads.push(head(shared, channel).await?);
+                }
+            }
+            Err(error) => return Err(error),
+        }
     }
     Ok(heads)
+}
+
+async fn head<S: Store>(shared: &Shared<S>, channel: &Channel) -> Result<Option<Head>, StoreError> {
+    match in_time(shared.hub.store().heads(std::slice::from_ref(channel))).await {
+        Ok(heads) => Ok(heads.first().copied()),
+        Err(StoreError::Corrupt(_)) => Ok(None),
+        Err(error) => Err(error),
+    }
 }
 
 /// Ends a run whose head has not moved. If it has, somebody else was faster, or the run is alive.

@@ -47,6 +47,11 @@ impl<S: Store> Shared<S> {
         }
     }
 
+    /// Whether a channel of this name is one of a run.
+    pub(super) fn has(&self, channel: &Channel) -> bool {
+        channel.as_str().starts_with(&*self.options.prefix) && !channel.is_reserved()
+    }
+
     /// How long an append is repeated.
     pub(super) fn patience(&self) -> Duration {
         self.options.store_patience.min(self.hub.store().retention().key_window / 2)

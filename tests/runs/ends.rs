@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use tower_events::{
     Event, Hub, MemoryStore, Retention, Run, RunOutcome, RunOver, RunState, Runs, RunsOptions, StartError,
+    testing::FaultStore,
 };
 
 use super::{FINISHED, channel, ended, idle, runs};
@@ -127,6 +128,26 @@ fn a_run_whose_runtime_ended_is_abandoned_by_the_next() {
         tokio::time::sleep(Duration::from_secs(6)).await;
         assert_eq!(runs.state(&channel("a")).await.unwrap(), Some(ABANDONED));
     });
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_channel_that_cannot_be_read_does_not_keep_other_runs_open() {
+    let (store, faults) = FaultStore::new(MemoryStore::default());
+    let observer = runs(store.clone());
+    for name in ["corrupt", "other"] {
+        let run = observer.start(&channel(name), idle).await.unwrap();
+        // So that its producer is fenced off, and nobody else ends it.
+        Hub::new(store.clone()).publish(&channel(name), Event::text("foreign")).await.unwrap();
+        run.publish(Event::text("own")).await.unwrap();
+        assert!(matches!(run.over().await, RunOver::Fenced));
+    }
+    tokio::time::sleep(Duration::from_secs(3)).await; // both have been seen
+    faults.corrupt_channel(&channel("corrupt"));
+    tokio::time::sleep(Duration::from_secs(20)).await;
+    assert_eq!(observer.state(&channel("other")).await.unwrap(), Some(ABANDONED));
+    faults.mend_channel(&channel("corrupt"));
+    tokio::time::sleep(Duration::from_secs(20)).await;
+    assert_eq!(observer.state(&channel("corrupt")).await.unwrap(), Some(ABANDONED));
 }
 
 #[tokio::test(start_paused = true)]

@@ -12,7 +12,7 @@ use std::{
 };
 
 use tower_events::{
-    Event, Hub, MemoryStore, Run, RunOutcome, RunOver, RunState, Runs, RunsOptions, StartError, Store,
+    Event, Hub, MemoryStore, Run, RunOutcome, RunOver, RunState, Runs, RunsOptions, StartError, Store, store::Append,
     testing::FaultStore,
 };
 
@@ -65,6 +65,21 @@ async fn events_are_stored_together_and_in_order() {
     assert!(matches!(run.over().await, RunOver::Ended(RunOutcome::Finished)));
     assert_eq!(ended(&store, &channel("a")).await, (numbers(1_000), FINISHED.to_owned()));
     assert!(faults.appends() <= 6, "{} appends for 1 002 events and a sign of life", faults.appends());
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_key_of_an_event_is_its_run_and_its_number() {
+    let store = MemoryStore::default();
+    let run = runs(store.clone()).start(&channel("a"), idle).await.unwrap();
+    for text in ["one", "two"] {
+        run.publish(Event::text(text).keyed("own").unwrap()).await.unwrap();
+    }
+    tokio::time::sleep(Duration::from_millis(30)).await;
+    let again = ["one", "two"].into_iter().zip(1..);
+    let again = again.map(|(text, n)| Event::text(text).keyed(format!("{}/{n}", run.id())).unwrap());
+    let answer = store.append(&channel("a"), Append::new(again)).await.unwrap();
+    assert!(answer.receipts.iter().all(|receipt| receipt.duplicate), "{answer:?}");
+    assert_eq!(entries(&store, &channel("a")).await.len(), 3);
 }
 
 #[tokio::test(start_paused = true)]

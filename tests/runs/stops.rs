@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use tower_events::{Event, FileStore, MemoryStore, Run, RunOutcome, RunOver, RunState, StartError};
+use tower_events::{Event, FileStore, MemoryStore, Run, RunOutcome, RunOver, RunState, StartError, StopError};
 
 use super::{STOPPED, channel, ended, entries, idle, runs};
 
@@ -91,4 +91,15 @@ async fn a_stop_whose_announcement_is_lost_is_noticed_within_seconds() {
     // Only the closing append, as if the process that stops were gone right after it.
     tower_events::Hub::new(store).close(&channel("a")).await.unwrap();
     tokio::time::timeout(Duration::from_secs(3), run.over()).await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stop_closes_no_channel_but_those_of_runs() {
+    let store = MemoryStore::default();
+    let room = tower_events::Channel::new("room:1").unwrap();
+    let hub = tower_events::Hub::new(store.clone());
+    hub.publish(&room, Event::text("hello")).await.unwrap();
+    let refused = runs(store).stop(&room).await;
+    assert!(matches!(refused, Err(StopError::OutsidePrefix)), "{refused:?}");
+    hub.publish(&room, Event::text("still open")).await.unwrap();
 }
