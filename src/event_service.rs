@@ -12,8 +12,8 @@
 //! otherwise `urn:tower-events:` followed by one of `bad-parameter`, `invalid-event`, `too-large`, `key-reused`, `reset`,
 //! `closed`, `conflict`, `full`, `outcome-unknown`, `unavailable`, `newer-format`, `corrupt`, `stalled`, `draining`,
 //! `overloaded`, `no-snapshot`, `too-many-readers`, `too-many-channels`, `too-many-publishes`, `body-timeout`, `cross-origin`,
-//! `grant-unconfirmed`, `grant-ended`. Responses to a temporary failure have `Retry-After`; an
-//! `EventSource` gets a `200` with `retry:` instead.
+//! `grant-unconfirmed`, `grant-ended`. Responses to a temporary failure have `Retry-After`; an `EventSource` gets a `200` with
+//! `retry:` instead.
 //!
 //! # Examples
 //! The default, mounted as any tower service (in axum: `route_service`):
