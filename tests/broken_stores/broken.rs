@@ -356,6 +356,9 @@ impl Stream for Hints {
 }
 
 fn without_key(event: &Event) -> Event {
+    if event.key().is_none() {
+        return event.clone();
+    }
     let copy = Event::new(event.data().clone());
     let copy = event.name().into_iter().fold(copy, |copy, name| copy.named(name.as_str()).unwrap());
     event.time().into_iter().fold(copy, |copy, time| copy.at(time).unwrap())
