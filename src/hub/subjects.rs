@@ -8,7 +8,7 @@ mod reader;
 use std::{
     collections::{BTreeMap, HashMap},
     sync::{
-        Arc, Mutex,
+        Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, AtomicU64, Ordering::SeqCst},
     },
     task::{Context, Poll},
@@ -27,7 +27,7 @@ use self::{
     publish_rate::PublishRates,
     reader::{End, ReaderSlot},
 };
-use super::{counters::Counters, options::SubjectOptions, stats::EndReason, sync::lock, terms::Terms};
+use super::{counters::Counters, options::SubjectOptions, stats::EndReason, terms::Terms};
 use crate::store::{Entry, Retention};
 
 #[derive(Debug)]
@@ -322,3 +322,8 @@ fn unix_millis(time: SystemTime) -> u64 {
 const RETRY_OVER_LIMIT: Duration = Duration::from_secs(15);
 
 const MAX_RECHECKS: usize = 64;
+
+/// Locks, ignoring poison: a panic under these locks leaves nothing half done.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -4,7 +4,8 @@ use std::{collections::HashMap, sync::Mutex, time::Duration};
 
 use tokio::time::Instant;
 
-use crate::hub::{sweep::SweepThreshold, sync::lock};
+use super::lock;
+use crate::hub::sweep::SweepThreshold;
 
 /// The buckets of the subjects that published within the last second.
 #[derive(Debug, Default)]
