@@ -17,7 +17,7 @@
 //! reader never goes on without the state.
 //!
 //! # How often it is called
-//! Readers share calls: whoever needs the state of a channel takes that of a call under way, or of one that ended within the
+//! Readers share calls: one that needs the state of a channel takes that of a call under way, or of one that ended within the
 //! last two seconds. After a reset only a call that began after the reset was decided will do. Calls for one channel follow one
 //! another, at least 100 ms apart, and at most [`Snapshots::max_concurrent`] run at once; up to 1 024 channels wait for theirs,
 //! and one more is refused at once (503, or `stream-retry`). What a snapshot sends is encoded once for all that share it. `HEAD`

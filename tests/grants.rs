@@ -254,7 +254,7 @@ async fn readers_end_when_revocations_may_be_missing() {
     faults.fail_channel(&channel(REVOCATIONS));
     let lasted = ended(&mut stream).await;
     assert!((secs(3)..=INTERVAL).contains(&lasted), "{lasted:?}");
-    // Whoever comes meanwhile is told to come back.
+    // A client that comes meanwhile is told to come back later.
     assert_eq!(server.get("/events").sse().await.next().await.name, "stream-retry");
     let refused = server.get("/events").send().await.expect(503);
     assert_eq!(refused.json()["type"], "urn:tower-events:grant-unconfirmed");

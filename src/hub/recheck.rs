@@ -40,5 +40,5 @@ async fn check_in_turn(subjects: &Arc<Subjects>, plan: &RecheckPlan) -> Recheck 
     }
 }
 
-/// How long a check may take, from when it is due: whoever cannot be checked must not go on.
+/// How long a check may take, from when it is due: a reader that cannot be checked must not go on.
 const CHECK_TIMEOUT: Duration = Duration::from_secs(10);

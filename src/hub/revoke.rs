@@ -9,7 +9,7 @@ use crate::{
 /// Revoking.
 impl<S: Store> Hub<S> {
     /// Ends the access of a [subject](crate::Grant::subject) in every process that shares the store; returns when the store has
-    /// recorded it. Streams end with `stream-retry`, polls with `[]`, and whoever comes back is judged anew: a grant that
+    /// recorded it. Streams end with `stream-retry`, polls with `[]`, and a client that comes back is judged anew: a grant that
     /// [was issued](crate::Grant::issued_at) before the revocation is refused, any other is the resolver's decision. So first make your
     /// resolver refuse the subject (delete the session, lock the account), then revoke.
     ///

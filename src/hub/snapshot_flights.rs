@@ -1,6 +1,6 @@
 //! Which readers share a call of a snapshot provider. Bookkeeping only: `snapshot_calls` makes the calls.
 //!
-//! A *flight* reads a channel's head and then calls the provider; both are one value, so that whoever joins takes both. Any
+//! A *flight* reads a channel's head and then calls the provider; both are one value, so that a reader that joins takes both. Any
 //! flight is complete for any reader: reading on from its head yields every event that its state may lack, or a reset. But
 //! a reader that was reset makes progress only with a head that was read after that was decided, so it joins no earlier flight.
 

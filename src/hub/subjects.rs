@@ -212,7 +212,7 @@ impl Subjects {
         self.end_named(until);
     }
 
-    /// Takes a revocation that the store has, and ends the subject's readers: whoever was admitted before learns of it here.
+    /// Takes a revocation that the store has, and ends the readers of the subject that were admitted before.
     pub(super) fn revoked(&self, entry: &Entry, kept_for: Duration) {
         let Some(subject) = entry.data.as_text().map(Arc::from) else { return };
         let circumstances = self.circumstances(kept_for);

@@ -136,7 +136,7 @@ async fn until_ended(runs: &Runs, numbers: &[usize]) -> Duration {
 
 /// Long form: 1 000 producers on 10 processes, and abandoned after 15 s.
 #[tokio::test]
-async fn whoever_is_killed_every_run_ends_once() {
+async fn every_run_ends_once_when_processes_are_killed() {
     let (processes, each) = if is_long() { (10, 100) } else { (3, 20) };
     let directory = Directory::new("killed-at-random");
     let (store, observer) = open(&directory.file());

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use tower_events::{Event, FileStore, MemoryStore, Run, RunOutcome, RunOver, RunState, StartError, StopError};
+use tower_events::{Event, MemoryStore, Run, RunOutcome, RunOver, RunState, StartError, StopError};
 
 use super::{STOPPED, channel, ended, entries, idle, runs};
 
@@ -69,17 +69,15 @@ async fn work_that_does_not_listen_is_dropped() {
     tokio::time::timeout(Duration::from_millis(1_100), dropped).await.unwrap().unwrap();
 }
 
-/// In real time: nothing but the announcement tells idle work so soon.
-#[tokio::test]
-async fn a_stop_reaches_idle_work_in_another_process_at_once() {
-    let directory = super::processes::Directory::new("stop");
-    let open = || FileStore::open(directory.file()).unwrap();
-    let (here, there) = (runs(open()), runs(open()));
+#[tokio::test(start_paused = true)]
+async fn a_stop_reaches_idle_work_of_another_hub_at_once() {
+    let store = MemoryStore::default();
+    let (here, there) = (runs(store.clone()), runs(store));
     let run = here.start(&channel("a"), idle).await.unwrap();
-    // Until this process follows the announcements; stops before that are noticed within two seconds.
-    tokio::time::sleep(Duration::from_millis(300)).await;
+    tokio::time::sleep(Duration::from_secs(3)).await; // by then the announcements are followed
     assert_eq!(there.stop(&channel("a")).await.unwrap(), STOPPED);
-    let over = tokio::time::timeout(Duration::from_millis(1_000), run.over()).await.unwrap();
+    // Without the announcement it would be noticed within two seconds.
+    let over = tokio::time::timeout(Duration::from_millis(100), run.over()).await.unwrap();
     assert!(matches!(over, RunOver::Ended(RunOutcome::Stopped)), "{over}");
 }
 

@@ -52,7 +52,7 @@ pub(in crate::hub) enum Verdict {
     Revoked,
     /// It was issued so long ago that its revocation may have been dropped.
     TooOld,
-    /// Its subject was revoked at about the time at which it was issued: whoever decided may or may not have known.
+    /// Its subject was revoked at about the time at which it was issued: the decision may or may not have taken that into account.
     Undecided,
 }
 
