@@ -34,6 +34,7 @@ export const engines = [
       url: `postgres://postgres@127.0.0.1:${port}/postgres`,
       command: [path.join(path.dirname(initdb), 'postgres'), '-D', data, ...Object.entries(settings).flatMap(([name, value]) => ['-c', `${name}=${value}`])],
       user,
+      isReady: postgresIsReady,
     };
   }),
 ];
@@ -49,7 +50,7 @@ function engine(name, program, prepare) {
     const folder = path.join(directory(test), name);
     mkdirSync(folder);
     const port = await freePort();
-    const { url, command, user } = prepare(found, String(port), folder);
+    const { url, command, user, isReady = () => true } = prepare(found, String(port), folder);
     const child = spawn(command[0], command.slice(1), { stdio: 'ignore', ...user });
     const exited = once(child, 'exit');
     test.after(async () => {
@@ -57,6 +58,7 @@ function engine(name, program, prepare) {
       await exited;
     });
     await waitUntilItListens(port, exited);
+    while (!await isReady(port)) await sleep(20);
     return url;
   };
   return { name, start, options: { ...options, skip: options.skip || (!found && `no ${program}`) } };
@@ -75,6 +77,20 @@ async function freePort() {
   server.close();
   await once(server, 'close');
   return port;
+}
+
+/** PostgreSQL listens before it lets anybody in: until then it answers a start-up message with an error (`E`), not with `R`. */
+async function postgresIsReady(port) {
+  const protocol = 3 << 16;
+  const parameters = Buffer.from('user\0postgres\0database\0postgres\0\0');
+  const head = Buffer.alloc(8);
+  head.writeInt32BE(head.length + parameters.length, 0);
+  head.writeInt32BE(protocol, 4);
+  const socket = net.connect(port, '127.0.0.1');
+  socket.write(Buffer.concat([head, parameters]));
+  const [answer] = await Promise.race([once(socket, 'data'), once(socket, 'close').then(() => [''])]).catch(() => ['']);
+  socket.destroy();
+  return String(answer).startsWith('R');
 }
 
 /** Waits until the engine listens on the port. */
