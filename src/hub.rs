@@ -65,6 +65,7 @@ mod outage;
 mod owned_prefixes;
 mod page_reads;
 mod publish;
+mod rate;
 mod read;
 mod read_budgets;
 mod read_options;
@@ -99,6 +100,7 @@ pub(crate) use self::{
     encoding::{Delimiters, Encoding},
     entry_run::encode_joined,
     listening::Listening,
+    rate::Rate,
     subscription::SubscriptionStart,
     terms::{RecheckPlan, Terms},
     turns::Turn,

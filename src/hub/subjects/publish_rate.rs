@@ -1,11 +1,14 @@
 //! How often each subject publishes: a token bucket per subject.
 
-use std::{collections::HashMap, sync::Mutex, time::Duration};
+use std::{
+    collections::HashMap,
+    sync::{Mutex, PoisonError},
+    time::Duration,
+};
 
 use tokio::time::Instant;
 
-use super::lock;
-use crate::hub::sweep::SweepThreshold;
+use crate::hub::{rate::Rate, sweep::SweepThreshold};
 
 /// The buckets of the subjects that published within the last second.
 #[derive(Debug, Default)]
@@ -24,16 +27,10 @@ impl PublishRates {
         if per_second == u32::MAX {
             return Ok(());
         }
-        let Buckets { full_at, sweep_threshold } = &mut *lock(&self.0);
+        let Buckets { full_at, sweep_threshold } = &mut *self.0.lock().unwrap_or_else(PoisonError::into_inner);
         // A bucket that is full is as good as none.
         sweep_threshold.before_adding(full_at, HashMap::len, |full_at| full_at.retain(|_, full_at| *full_at > now));
-        let each = Duration::from_secs(1) / per_second.max(1);
-        let full = full_at.get(subject).map_or(now, |full| (*full).max(now)) + each;
-        let wait = (full - now).saturating_sub(Duration::from_secs(1));
-        // Less than a nanosecond for each token is lost in the division.
-        if wait > Duration::from_micros(1) {
-            return Err(wait);
-        }
+        let full = Rate::per_second(per_second).accept(1, full_at.get(subject).copied(), now)?;
         match full_at.get_mut(subject) {
             Some(known) => *known = full,
             None => _ = full_at.insert(subject.into(), full),
@@ -65,6 +62,6 @@ mod tests {
         for n in 0..10_000 {
             rates.take(&n.to_string(), 1, start + Duration::from_millis(n * 10)).unwrap();
         }
-        assert!(lock(&rates.0).full_at.len() < 400);
+        assert!(rates.0.lock().unwrap().full_at.len() < 400);
     }
 }
