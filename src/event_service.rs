@@ -51,15 +51,13 @@ use http::{Response, request::Parts};
 use crate::{
     body::{Body, HandlerFuture},
     channel::Channels,
-    compaction::Compaction,
     edge::{ReadService, ReadTarget, Refusal, Responder, read_service},
     grant::Grant,
     hub::Hub,
     longpoll::LongPollOptions,
     request::{IntoParts, Offer, ReadRequest, Rejection, Resolver, SharedResolver, Transport},
-    snapshot::Snapshots,
     sse::SseOptions,
-    store::{AnyStore, Start, Store},
+    store::{AnyStore, Store},
 };
 
 /// Serves events at one URL: a stream or a long poll, by `Accept`; on a tie a long poll. See the [module docs](self).
@@ -109,33 +107,6 @@ impl<S: Store> EventService<S> {
     #[must_use]
     pub fn max_channels(self, max_channels: usize) -> Self {
         Self(self.0.max_channels(max_channels))
-    }
-
-    /// Sets where a request starts if neither its query nor `Last-Event-ID` says so. Default [`Start::Latest`].
-    #[must_use]
-    pub fn start(self, start: Start) -> Self {
-        Self(self.0.start(start))
-    }
-
-    /// Lets readers that catch up receive less than was published. See [`compaction`](crate::compaction). Default: they receive
-    /// every event.
-    #[must_use]
-    pub fn compaction(self, compaction: Compaction) -> Self {
-        Self(self.0.compaction(compaction))
-    }
-
-    /// Resets a reader that is more than `events` behind the head of a channel, with the reason `behind`, and goes on from the head.
-    /// See [`Subscription::max_behind`](crate::Subscription::max_behind). Default: readers catch up from wherever they are.
-    #[must_use]
-    pub fn max_behind(self, events: u64) -> Self {
-        Self(self.0.max_behind(events))
-    }
-
-    /// Asks `snapshots` for the state of a channel for each request that names neither a start nor a position, which then does not
-    /// start as [`start`](Self::start) says, and after every reset, in the place of `refuse_resets`: see [`snapshot`](crate::snapshot). Default: none.
-    #[must_use]
-    pub fn snapshots(self, snapshots: Snapshots) -> Self {
-        Self(self.0.snapshots(snapshots))
     }
 
     /// Sets which of the application's own query parameters the `Link` to the next page repeats, such as those that name its

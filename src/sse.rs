@@ -63,14 +63,12 @@ pub use self::{body::SseBody, options::SseOptions};
 pub use crate::request::read::{Format, Heartbeat};
 use crate::{
     channel::Channels,
-    compaction::Compaction,
     edge::{ReadService, read_service},
     encode::View,
     grant::Grant,
     hub::{Hub, ReaderKind, SubscribeError, Subscription},
     request::{Rejection, Resolver, SharedResolver},
-    snapshot::Snapshots,
-    store::{AnyStore, Start, Store},
+    store::{AnyStore, Store},
 };
 
 /// Streams events at one URL. See the [module docs](self).
@@ -109,33 +107,6 @@ impl<S: Store> SseService<S> {
     #[must_use]
     pub fn max_channels(self, max_channels: usize) -> Self {
         Self(self.0.max_channels(max_channels))
-    }
-
-    /// Sets where a request starts if neither its query nor `Last-Event-ID` says so. Default [`Start::Latest`].
-    #[must_use]
-    pub fn start(self, start: Start) -> Self {
-        Self(self.0.start(start))
-    }
-
-    /// Lets readers that catch up receive less than was published. See [`compaction`](crate::compaction). Default: they receive
-    /// every event.
-    #[must_use]
-    pub fn compaction(self, compaction: Compaction) -> Self {
-        Self(self.0.compaction(compaction))
-    }
-
-    /// Resets a reader that is more than `events` behind the head of a channel, with the reason `behind`, and goes on from the head.
-    /// See [`Subscription::max_behind`](crate::Subscription::max_behind). Default: readers catch up from wherever they are.
-    #[must_use]
-    pub fn max_behind(self, events: u64) -> Self {
-        Self(self.0.max_behind(events))
-    }
-
-    /// Asks `snapshots` for the state of a channel for each request that names neither a start nor a position, which then does not
-    /// start as [`start`](Self::start) says, and after every reset: see [`snapshot`](crate::snapshot). Default: none.
-    #[must_use]
-    pub fn snapshots(self, snapshots: Snapshots) -> Self {
-        Self(self.0.snapshots(snapshots))
     }
 }
 

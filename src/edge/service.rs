@@ -203,9 +203,42 @@ impl<S, R: Clone> Clone for Shared<S, R> {
     }
 }
 
-/// Implements `Service` and `Clone` for a public service that wraps a [`ReadService`].
+/// Implements what the public services that wrap a [`ReadService`] have in common: settings, `Service` and `Clone`.
 macro_rules! read_service {
     ($service:ident) => {
+        /// What to read.
+        impl<S: $crate::store::Store> $service<S> {
+            /// Sets where a request starts if neither its query nor `Last-Event-ID` says so. Default
+            /// [`Start::Latest`](crate::store::Start::Latest).
+            #[must_use]
+            pub fn start(self, start: $crate::store::Start) -> Self {
+                Self(self.0.start(start))
+            }
+
+            /// Lets readers that catch up receive less than was published. See [`compaction`](crate::compaction). Default: they
+            /// receive every event.
+            #[must_use]
+            pub fn compaction(self, compaction: $crate::compaction::Compaction) -> Self {
+                Self(self.0.compaction(compaction))
+            }
+
+            /// Resets a reader that is more than `events` behind the head of a channel, with the reason `behind`, and goes on from
+            /// the head. See [`Subscription::max_behind`](crate::Subscription::max_behind). Default: readers catch up from
+            /// wherever they are.
+            #[must_use]
+            pub fn max_behind(self, events: u64) -> Self {
+                Self(self.0.max_behind(events))
+            }
+
+            /// Asks `snapshots` for the state of a channel for each request that names neither a start nor a position, which then
+            /// does not start as [`start`](Self::start) says, and after every reset, which is then never refused: see
+            /// [`snapshot`](crate::snapshot). Default: none.
+            #[must_use]
+            pub fn snapshots(self, snapshots: $crate::snapshot::Snapshots) -> Self {
+                Self(self.0.snapshots(snapshots))
+            }
+        }
+
         impl<S: $crate::store::Store, B> ::tower_service::Service<::http::Request<B>> for $service<S> {
             type Response = ::http::Response<$crate::body::Body>;
             type Error = ::std::convert::Infallible;
