@@ -128,7 +128,9 @@ fn a_store_that_cannot_be_opened_says_why() {
         ("postgres://127.0.0.1:port/", "option `port`"),
     ] {
         let said = refusal(url);
-        assert!(said.starts_with("server: cannot open the store: ") && said.contains(text), "{url}: {said}");
+        let error = said.lines().find_map(|line| line.strip_prefix("server: cannot open the store: "));
+        assert!(error.is_some_and(|error| error.contains(text)), "{url}: {said}");
+        assert!(!said.contains(":wrong@"), "{url}: a password in {said}");
     }
     for (url, password) in [(redis, "//ada:secret@"), (nats.url(), "//ada:secret@")] {
         let node = Example::start("server", &["--listen", "127.0.0.1:0", "--store", &url.replace("//", password)]);
@@ -140,7 +142,7 @@ fn node(engine: &impl Engine) -> Example {
     Example::start("server", &["--listen", "127.0.0.1:0", "--store", &engine.url()])
 }
 
-/// The output of a server that does not start.
+/// The error and the log lines of a server that does not start.
 fn refusal(url: &str) -> String {
     let output = Command::new(binary("server")).args(["--listen", "127.0.0.1:0", "--store", url]).output().unwrap();
     assert_eq!(output.status.code(), Some(1), "{url}: {output:?}");
