@@ -1,5 +1,6 @@
-//! One URL for both transports: Server-Sent Events or long polling, by `Accept`. This module only chooses; the transports are
-//! in [`sse`](crate::sse) and [`longpoll`](crate::longpoll).
+//! One URL for both transports: Server-Sent Events or long polling, by `Accept`.
+//!
+//! This module only chooses; the transports are in [`sse`](crate::sse) and [`longpoll`](crate::longpoll).
 //!
 //! # Which transport
 //! The query decides with `transport=sse` or `transport=longpoll`, otherwise `Accept` does. On a tie, which includes `*/*`

@@ -1,4 +1,6 @@
-//! Long polling: a request that waits until there are events. Knows nothing of streams.
+//! Long polling: a request that waits until there are events.
+//!
+//! Knows nothing of streams.
 //!
 //! # Resuming
 //! Every response has a `Last-Event-ID` and a `Link` with `rel="next"`: send the position back, or follow the link, and the

@@ -1,4 +1,6 @@
-//! Server-Sent Events: a stream that browsers resume on their own. Knows nothing of long polls.
+//! Server-Sent Events: a stream that browsers resume on their own.
+//!
+//! Knows nothing of long polls.
 //!
 //! # Resuming
 //! Every event has an `id:`, and `EventSource` sends the last one back as `Last-Event-ID` when it reconnects. The stream
