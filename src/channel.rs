@@ -1,4 +1,6 @@
-//! The name of one ordered sequence of events, and lists of such names. Independent of stores and HTTP.
+//! The name of one ordered sequence of events, and lists of such names.
+//!
+//! Independent of stores and HTTP.
 
 use std::{borrow::Borrow, collections::HashSet, fmt, str::FromStr, sync::Arc};
 

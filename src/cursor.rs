@@ -1,4 +1,6 @@
-//! The positions of readers: in one channel, and the token that holds the positions in several. Pure.
+//! The positions of readers: in one channel, and the token that holds the positions in several.
+//!
+//! Pure functions and plain values.
 
 mod filter_hash;
 mod token;

@@ -1,4 +1,6 @@
-//! Invalid names, events and cursors. Each error says what to correct; none of them can succeed by a retry.
+//! Invalid names, events and cursors.
+//!
+//! Each error says what to correct; none of them can succeed by a retry.
 
 use std::{error::Error, fmt};
 

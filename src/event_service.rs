@@ -1,5 +1,6 @@
-//! One URL for both transports: Server-Sent Events or long polling, by `Accept`. This module only chooses; the transports are
-//! in [`sse`](crate::sse) and [`longpoll`](crate::longpoll).
+//! One URL for both transports: Server-Sent Events or long polling, by `Accept`.
+//!
+//! This module only chooses; the transports are in [`sse`](crate::sse) and [`longpoll`](crate::longpoll).
 //!
 //! # Which transport
 //! The query decides with `transport=sse` or `transport=longpoll`, otherwise `Accept` does. On a tie, which includes `*/*`
@@ -46,7 +47,7 @@
 
 use std::fmt;
 
-use http::{Response, request::Parts};
+use http::Response;
 
 use crate::{
     body::{Body, HandlerFuture},
@@ -55,7 +56,7 @@ use crate::{
     grant::Grant,
     hub::Hub,
     longpoll::LongPollOptions,
-    request::{IntoParts, Offer, ReadRequest, Rejection, Resolver, SharedResolver, Transport},
+    request::{IntoParts, Offer, ReadRequest, Rejection, Transport},
     sse::SseOptions,
     store::{AnyStore, Store},
 };
@@ -64,30 +65,9 @@ use crate::{
 pub struct EventService<S = AnyStore>(ReadService<S, BothTransports>);
 
 impl<S: Store> EventService<S> {
-    /// Serves what `resolver` says that each request may read, with default settings. An asynchronous check belongs in a
-    /// handler instead: see [`Resolver`].
-    pub fn new<G: Into<Grant>>(
-        hub: Hub<S>,
-        resolver: impl Fn(&Parts) -> Result<G, Rejection> + Send + Sync + 'static,
-    ) -> Self {
-        Self(ReadService::new(hub, SharedResolver::new(resolver), BothTransports::default()))
-    }
-
-    /// Serves these channels to everyone, with default settings. As with [`new`](Self::new), a `Channels` value in the request's
-    /// extensions is used instead.
-    pub fn fixed(hub: Hub<S>, channels: impl Into<Channels>) -> Self {
-        let channels = channels.into();
-        Self::new(hub, move |_| Ok(channels.clone()))
-    }
-
     /// Serves only requests that a handler passes to [`respond`](Self::respond); any other gets a 404.
     pub fn without_resolver(hub: Hub<S>) -> Self {
         Self::new(hub, |_| Err::<Channels, _>(Rejection::not_found()))
-    }
-
-    /// As [`new`](Self::new), for a type that resolves requests.
-    pub fn with_resolver(hub: Hub<S>, resolver: impl Resolver) -> Self {
-        Self::new(hub, move |request| resolver.resolve(request))
     }
 
     /// Sets the options of the streams.
@@ -147,7 +127,7 @@ impl<S: Store> EventService<S> {
     }
 }
 
-read_service!(EventService);
+read_service!(EventService, BothTransports);
 
 impl<S> fmt::Debug for EventService<S> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -1,4 +1,6 @@
-//! Which entries a reader may see. Pure, except for the application's function.
+//! Which entries a reader may see.
+//!
+//! Pure, except for the application's function.
 //!
 //! # Examples
 //! The default is no filter. One that hides drafts:

@@ -1,4 +1,6 @@
-//! Fan-out in one process: follows the store and delivers events to readers. Knows only the store's contract, never HTTP.
+//! Fan-out in one process: follows the store and delivers events to readers.
+//!
+//! Knows only the store's contract, never HTTP.
 //!
 //! A subscriber is a position and a waker: it pulls. While it keeps up it is served from its channel's ring of recent
 //! entries, which are encoded once for all readers; when it falls behind it reads pages from the store until it has caught up.

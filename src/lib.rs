@@ -12,8 +12,9 @@
 //! # #[tokio::main(flavor = "current_thread")]
 //! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
 //! let hub = Hub::new(MemoryStore::default());
-//! // A tower service: in axum `route_service("/events", events)`, then `GET /events?channel=news`.
-//! let events = EventService::new(hub.clone(), Channels::from_query); // anyone reads anything
+//! // Anyone may read any channel. In axum: `.route_service("/events", events)`.
+//! let events = EventService::new(hub.clone(), Channels::from_query);
+//! // Whoever does `GET /events?channel=news` receives this.
 //! hub.publish(&Channel::new("news")?, Event::text("hello")).await?;
 //! # drop(events);
 //! # Ok(())
@@ -30,23 +31,23 @@
 //! 5. The services: [`event_service`], [`sse`], [`longpoll`], [`publish`]; [`layer`] mounts them in front of another service.
 //!
 //! # Features
-//! | feature | default | what it adds |
-//! |---|---|---|
-//! | `axum` | no | the crate's errors and `SseBody` are `IntoResponse`, so that `?` works in a handler of axum 0.8 |
-//! | `file` | no | `FileStore`: one file that several processes share; needs a C compiler |
-//! | `metrics` | no | what a hub counts, for the `metrics` facade and its exporters (Prometheus, StatsD, OpenTelemetry) |
-//! | `nats` | no | `NatsStore`: NATS JetStream; needs Rust 1.89 |
-//! | `nats-nkeys` | no | the same with nkeys and credentials files; needs Rust 1.89 |
-//! | `postgres` | no | `PostgresStore`: PostgreSQL, with an outbox in SQL |
-//! | `redis` | no | `RedisStore`: Redis 7 or newer; needs Rust 1.88 |
-//! | `redis-tls` | no | the same over TLS (`rediss://`); needs Rust 1.88 |
-//! | `testing` | no | the conformance suite for stores, a fault-injecting store, a reader of event streams, for tests |
+//! None is enabled by default, and enabling one never changes what the others do.
 //!
-//! Enabling a feature never changes what the others do.
+//! | feature | what it adds |
+//! |---|---|
+//! | `axum` | the crate's errors and `SseBody` are `IntoResponse`, so that `?` works in a handler of axum 0.8 |
+//! | `file` | `FileStore`: one file that several processes share; needs a C compiler |
+//! | `metrics` | what a hub counts, for the `metrics` facade and its exporters (Prometheus, StatsD, OpenTelemetry) |
+//! | `nats` | `NatsStore`: NATS JetStream; needs Rust 1.89 |
+//! | `nats-nkeys` | the same with nkeys and credentials files; needs Rust 1.89 |
+//! | `postgres` | `PostgresStore`: PostgreSQL, with an outbox in SQL |
+//! | `redis` | `RedisStore`: Redis 7 or newer; needs Rust 1.88 |
+//! | `redis-tls` | the same over TLS (`rediss://`); needs Rust 1.88 |
+//! | `testing` | the conformance suite for stores, a fault-injecting store, a reader of event streams, for tests |
 //!
 //! # Rust versions
-//! Where the table names none, Rust 1.85 is enough. A newer one is asked for in a minor release only, never in a patch, and not
-//! before that Rust is six months old.
+//! Where the table names none, Rust 1.85 is enough. Only a minor release may need a newer one, which is then at least six months
+//! old; a patch release never does.
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
 pub mod channel;

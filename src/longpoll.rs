@@ -1,4 +1,6 @@
-//! Long polling: a request that waits until there are events. Knows nothing of streams.
+//! Long polling: a request that waits until there are events.
+//!
+//! Knows nothing of streams.
 //!
 //! # Resuming
 //! Every response has a `Last-Event-ID` and a `Link` with `rel="next"`: send the position back, or follow the link, and the
@@ -48,15 +50,9 @@ mod response_head;
 
 use std::fmt;
 
-use http::request::Parts;
-
 pub use self::options::LongPollOptions;
 use crate::{
-    channel::Channels,
     edge::{ReadService, read_service},
-    grant::Grant,
-    hub::Hub,
-    request::{Rejection, Resolver, SharedResolver},
     store::{AnyStore, Store},
 };
 
@@ -64,27 +60,6 @@ use crate::{
 pub struct LongPollService<S = AnyStore>(ReadService<S, LongPollOptions>);
 
 impl<S: Store> LongPollService<S> {
-    /// Serves what `resolver` says that each request may read, with default settings. An asynchronous check belongs in a
-    /// handler instead: see [`Resolver`].
-    pub fn new<G: Into<Grant>>(
-        hub: Hub<S>,
-        resolver: impl Fn(&Parts) -> Result<G, Rejection> + Send + Sync + 'static,
-    ) -> Self {
-        Self(ReadService::new(hub, SharedResolver::new(resolver), LongPollOptions::default()))
-    }
-
-    /// Serves these channels to everyone, with default settings. As with [`new`](Self::new), a `Channels` value in the request's
-    /// extensions is used instead.
-    pub fn fixed(hub: Hub<S>, channels: impl Into<Channels>) -> Self {
-        let channels = channels.into();
-        Self::new(hub, move |_| Ok(channels.clone()))
-    }
-
-    /// As [`new`](Self::new), for a type that resolves requests.
-    pub fn with_resolver(hub: Hub<S>, resolver: impl Resolver) -> Self {
-        Self::new(hub, move |request| resolver.resolve(request))
-    }
-
     /// Sets the options of the long polls.
     #[must_use]
     pub fn options(self, options: LongPollOptions) -> Self {
@@ -106,7 +81,7 @@ impl<S: Store> LongPollService<S> {
     }
 }
 
-read_service!(LongPollService);
+read_service!(LongPollService, LongPollOptions);
 
 impl<S> fmt::Debug for LongPollService<S> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -1,4 +1,4 @@
-//! Publishes what a [`Hub`] counts to the `metrics` facade, and so to any of its exporters (feature `metrics`).
+//! Publishes what a [`Hub`] counts to the `metrics` facade, and so to any of its exporters.
 //!
 //! The hub counts whether or not anybody asks; [`HubMetrics::publish`] copies its [`Stats`](crate::Stats) to the recorder that is
 //! installed then. Where metrics are collected by requests, as for Prometheus, call it for each request; it takes some

@@ -1,4 +1,6 @@
-//! Publishes events over HTTP. Knows nothing of readers.
+//! Publishes events over HTTP.
+//!
+//! Knows nothing of readers.
 //!
 //! `POST` one event as `application/json` (any JSON value) or `text/plain`, or a batch as `application/x-ndjson` (also
 //! `application/ndjson`, `application/jsonl`): one `{"data": …, "name"?, "time"?, "key"?}` per line, appended atomically. The

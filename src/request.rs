@@ -1,5 +1,6 @@
-//! What a client asks for: pure functions that parse a request's parameters and headers into plain values. Knows nothing of
-//! stores or responses.
+//! What a client asks for: pure functions that parse a request's parameters and headers into plain values.
+//!
+//! Knows nothing of stores or responses.
 //!
 //! # Authorization
 //! Every service asks for each request which channels it is for, and whether it may access them. A function decides:

@@ -1,4 +1,4 @@
-//! Snapshots: the state of a channel, for readers that cannot be given its events from where they are. Loss heals itself.
+//! Snapshots: the state of a channel, for readers that cannot be given its events from where they are.
 //!
 //! A service or subscription may have a provider: an asynchronous function that returns the state of a channel as an
 //! [`Event`]. It is asked on a fresh start, which is one that names neither a start nor a position (an explicit `latest` is a

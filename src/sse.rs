@@ -1,4 +1,6 @@
-//! Server-Sent Events: a stream that browsers resume on their own. Knows nothing of long polls.
+//! Server-Sent Events: a stream that browsers resume on their own.
+//!
+//! Knows nothing of long polls.
 //!
 //! # Resuming
 //! Every event has an `id:`, and `EventSource` sends the last one back as `Last-Event-ID` when it reconnects. The stream
@@ -57,17 +59,12 @@ mod send_budget;
 
 use std::fmt;
 
-use http::request::Parts;
-
 pub use self::{body::SseBody, options::SseOptions};
 pub use crate::request::read::{Format, Heartbeat};
 use crate::{
-    channel::Channels,
     edge::{ReadService, read_service},
     encode::View,
-    grant::Grant,
     hub::{Hub, ReaderKind, SubscribeError, Subscription},
-    request::{Rejection, Resolver, SharedResolver},
     store::{AnyStore, Store},
 };
 
@@ -75,27 +72,6 @@ use crate::{
 pub struct SseService<S = AnyStore>(ReadService<S, SseOptions>);
 
 impl<S: Store> SseService<S> {
-    /// Streams what `resolver` says that each request may read, with default settings. An asynchronous check belongs in a
-    /// handler instead: see [`Resolver`].
-    pub fn new<G: Into<Grant>>(
-        hub: Hub<S>,
-        resolver: impl Fn(&Parts) -> Result<G, Rejection> + Send + Sync + 'static,
-    ) -> Self {
-        Self(ReadService::new(hub, SharedResolver::new(resolver), SseOptions::default()))
-    }
-
-    /// Streams these channels to everyone, with default settings. As with [`new`](Self::new), a `Channels` value in the request's
-    /// extensions is used instead.
-    pub fn fixed(hub: Hub<S>, channels: impl Into<Channels>) -> Self {
-        let channels = channels.into();
-        Self::new(hub, move |_| Ok(channels.clone()))
-    }
-
-    /// As [`new`](Self::new), for a type that resolves requests.
-    pub fn with_resolver(hub: Hub<S>, resolver: impl Resolver) -> Self {
-        Self::new(hub, move |request| resolver.resolve(request))
-    }
-
     /// Sets the options of the streams.
     #[must_use]
     pub fn options(self, options: SseOptions) -> Self {
@@ -110,7 +86,7 @@ impl<S: Store> SseService<S> {
     }
 }
 
-read_service!(SseService);
+read_service!(SseService, SseOptions);
 
 impl<S> fmt::Debug for SseService<S> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -1,4 +1,6 @@
-//! The stores that come with the crate. They never see the hub or HTTP.
+//! The stores that come with the crate.
+//!
+//! They never see the hub or HTTP.
 
 #[cfg(any(feature = "postgres", feature = "redis"))]
 mod absent_channels;

@@ -1,5 +1,4 @@
-//! Tools for tests: the conformance suite for stores, a store that injects faults, and a reader of event streams. Feature
-//! `testing`.
+//! Tools for tests: the conformance suite for stores, a store that injects faults, and a reader of event streams.
 //!
 //! # A store of your own
 //! Describe how to open it in a [`Harness`], then run every clause of the [contract](crate::Store) on it, all at once with

@@ -15,6 +15,7 @@ mod compare {
     pub(crate) mod load;
     pub(crate) mod machine;
     pub(crate) mod options;
+    pub(crate) mod parent;
     pub(crate) mod peer;
     pub(crate) mod process;
     pub(crate) mod report;
@@ -22,7 +23,7 @@ mod compare {
 }
 
 // The modules of the benchmark refer to each other at the crate's root.
-use compare::{attempt::attempt, in_process, load, machine, options, peer, process, report, scenario};
+use compare::{attempt::attempt, in_process, load, machine, options, parent, peer, process, report, scenario};
 use load::{
     order::{Order, Wrong},
     parser::{Parser, Seen},

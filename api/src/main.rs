@@ -96,13 +96,19 @@ fn lines(api: &PublicApi) -> String {
 
 /// The path of rustdoc's JSON output, which needs unstable options of the compiler.
 fn rustdoc_json(root: &Path) -> Result<PathBuf, Box<dyn Error>> {
-    let target = root.join("target/api");
-    let status = Command::new("cargo")
+    // Of this crate only, and in a folder that other builds of the documentation use too: its dependencies are checked once.
+    let target = root.join("target/docs");
+    let mut cargo = Command::new("cargo");
+    // What `cargo run` sets for this tool would make build scripts run again.
+    let of_tool = |name: &str| name.starts_with("CARGO_PKG_") || name.starts_with("CARGO_MANIFEST_");
+    let names = env::vars_os().map(|(name, _)| name);
+    names.filter(|name| name.to_str().is_some_and(of_tool)).for_each(|name| _ = cargo.env_remove(name));
+    let status = cargo
         .args(["rustdoc", "--locked", "--lib", "--package", "tower-events", "--all-features", "--target-dir"])
         .arg(&target)
         .args(["--", "-Z", "unstable-options", "--output-format", "json"])
         .current_dir(root)
-        .env("RUSTC_BOOTSTRAP", "1")
+        .env("RUSTC_BOOTSTRAP", "tower_events")
         .status()?;
     if status.success() { Ok(target.join("doc/tower_events.json")) } else { Err("rustdoc failed".into()) }
 }

@@ -18,6 +18,7 @@ mod in_process;
 mod load;
 mod machine;
 mod options;
+mod parent;
 mod peer;
 mod process;
 mod report;
@@ -37,7 +38,7 @@ fn main() -> ExitCode {
         Ok(Command::Help) => println!("{HELP}"),
         Ok(Command::Serve(peer, settings)) => peer.serve(settings),
         Ok(Command::Measure(what)) => {
-            process::end_with_parent();
+            parent::end_with_parent();
             what.measure();
         }
         Err(error) => {

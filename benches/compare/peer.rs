@@ -11,7 +11,7 @@ mod tokio;
 use std::{error::Error, fmt, net::TcpListener, str::FromStr};
 
 use self::floor::Writes;
-use crate::{machine, process};
+use crate::{machine, parent};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Peer {
@@ -92,8 +92,8 @@ impl Peer {
         if self == Self::Nchan {
             return nchan::serve(listener);
         }
-        process::end_with_parent();
-        process::announce(listener.local_addr().expect("an address"), &std::process::id().to_string());
+        parent::end_with_parent();
+        parent::announce(listener.local_addr().expect("an address"), &std::process::id().to_string());
         match self {
             Self::Floor => floor::serve(listener, Writes::EachEvent),
             Self::FloorJoin => floor::serve(listener, Writes::Joined),

@@ -19,19 +19,6 @@ use crate::{
     peer::{Peer, Settings},
 };
 
-/// Tells the parent process the address, and the processes whose time and memory count.
-pub(crate) fn announce(addr: SocketAddr, pids: &str) {
-    println!("{addr} {pids}");
-}
-
-/// Exits when the parent process does.
-pub(crate) fn end_with_parent() {
-    thread::spawn(|| {
-        _ = std::io::stdin().read_to_end(&mut Vec::new());
-        std::process::exit(0);
-    });
-}
-
 /// A running server; dropping it ends it.
 pub(crate) struct Server {
     child: Child,

@@ -203,9 +203,34 @@ impl<S, R: Clone> Clone for Shared<S, R> {
     }
 }
 
-/// Implements what the public services that wrap a [`ReadService`] have in common: settings, `Service` and `Clone`.
+/// Implements what the public services that wrap a [`ReadService`] have in common: constructors, settings, `Service` and `Clone`.
 macro_rules! read_service {
-    ($service:ident) => {
+    ($service:ident, $responder:ty) => {
+        /// With default settings.
+        impl<S: $crate::store::Store> $service<S> {
+            /// Serves what `resolver` says that each request may read. An asynchronous check belongs in a handler instead: see
+            /// [`Resolver`](crate::request::Resolver).
+            pub fn new<G: Into<$crate::grant::Grant>>(
+                hub: $crate::hub::Hub<S>,
+                resolver: impl Fn(&::http::request::Parts) -> Result<G, $crate::request::Rejection> + Send + Sync + 'static,
+            ) -> Self {
+                let resolver = $crate::request::SharedResolver::new(resolver);
+                Self($crate::edge::ReadService::new(hub, resolver, <$responder>::default()))
+            }
+
+            /// Serves these channels to everyone. As with [`new`](Self::new), a `Channels` value in the request's extensions is
+            /// used instead.
+            pub fn fixed(hub: $crate::hub::Hub<S>, channels: impl Into<$crate::channel::Channels>) -> Self {
+                let channels = channels.into();
+                Self::new(hub, move |_| Ok(channels.clone()))
+            }
+
+            /// As [`new`](Self::new), for a type that resolves requests.
+            pub fn with_resolver(hub: $crate::hub::Hub<S>, resolver: impl $crate::request::Resolver) -> Self {
+                Self::new(hub, move |request| resolver.resolve(request))
+            }
+        }
+
         /// What to read.
         impl<S: $crate::store::Store> $service<S> {
             /// Sets where a request starts if neither its query nor `Last-Event-ID` says so. Default

@@ -1,6 +1,6 @@
 //! What a reader receives.
 
-use std::{any::Any, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
 
@@ -82,9 +82,13 @@ impl Batch {
         self.len == self.run.encoded_entries().len()
     }
 
-    /// A value that is kept for all readers of the same run, made by the first; `None` for a part of a run.
-    pub(crate) fn cached<T: Any + Send + Sync>(&self, make: impl FnOnce() -> T) -> Option<&T> {
-        self.is_whole().then(|| self.run.cached(make)).flatten()
+    /// The bytes that `derive` makes, a pure function of these events and `key`. All readers of the same run with the same key share
+    /// them; those of another key, or of a part of a run, get their own.
+    pub(crate) fn derived(&self, key: &[u8], derive: impl Fn() -> Bytes) -> Bytes {
+        match self.is_whole() {
+            true => self.run.derived(key, derive),
+            false => derive(),
+        }
     }
 
     pub(crate) fn encoded_entries(&self) -> &[Arc<EncodedEntry>] {
@@ -186,7 +190,7 @@ mod tests {
     use crate::event::Data;
 
     #[test]
-    fn only_whole_runs_share_a_cached_value() {
+    fn readers_of_a_whole_run_share_what_is_derived_for_the_first_key() {
         let at = |seq| Cursor { epoch: 1, seq, tag: 1 };
         let entry = |seq| {
             let channel = Channel::new("a").unwrap();
@@ -195,9 +199,12 @@ mod tests {
         };
         let run = EntryRun::new([entry(1), entry(2)].into(), at(2));
         let events = |max| Batch::first(run.clone(), max);
-        assert_eq!(events(2).cached(|| "first"), Some(&"first"));
-        assert_eq!(events(3).cached(|| "second"), Some(&"first"));
-        assert_eq!(events(1).cached(|| "part"), None);
+        let derived = |max, key: &[u8], bytes| events(max).derived(key, || Bytes::from_static(bytes));
+        assert_eq!(derived(1, b"key", b"part"), "part");
+        assert_eq!(derived(2, b"key", b"first"), "first");
+        assert_eq!(derived(3, b"key", b"second"), "first");
+        assert_eq!(derived(2, b"other key", b"third"), "third");
+        assert_eq!([derived(2, b"key", b"fourth"), derived(1, b"key", b"part")], ["first", "part"]);
         assert_eq!([0, 1, 2, 3].map(|max| events(max).len()), [1, 1, 2, 2], "never empty");
     }
 }

@@ -1,11 +1,8 @@
 //! Runs: entries of one channel, in order, that are handed out in one piece.
 
-use std::{
-    any::Any,
-    sync::{
-        Arc, OnceLock,
-        atomic::{AtomicBool, Ordering::Relaxed},
-    },
+use std::sync::{
+    Arc, OnceLock,
+    atomic::{AtomicBool, Ordering::Relaxed},
 };
 
 use bytes::Bytes;
@@ -23,7 +20,8 @@ pub(crate) struct EntryRun {
     /// The position after the run.
     next: Cursor,
     joined: EncodedBytes,
-    cache: OnceLock<Box<dyn Any + Send + Sync>>,
+    /// Bytes that a service derived from the run, and from what else.
+    derived: OnceLock<Box<(Box<[u8]>, Bytes)>>,
     /// A reader that keeps up has taken it.
     delivered: AtomicBool,
 }
@@ -35,7 +33,7 @@ impl EntryRun {
             entries,
             next,
             joined: EncodedBytes::default(),
-            cache: OnceLock::new(),
+            derived: OnceLock::new(),
             delivered: AtomicBool::new(false),
         })
     }
@@ -74,10 +72,13 @@ impl EntryRun {
         self.next
     }
 
-    /// A value that a service keeps with the run for its other readers, made by the first. `None` if the run keeps a value
-    /// of another type already.
-    pub(crate) fn cached<T: Any + Send + Sync>(&self, make: impl FnOnce() -> T) -> Option<&T> {
-        self.cache.get_or_init(|| Box::new(make())).downcast_ref()
+    /// The bytes that `derive` makes, a pure function of the run and `key`. Those of the first key are cached; for other keys they
+    /// are made each time.
+    pub(super) fn derived(&self, key: &[u8], derive: impl Fn() -> Bytes) -> Bytes {
+        match &**self.derived.get_or_init(|| Box::new((key.into(), derive()))) {
+            (first, bytes) if **first == *key => bytes.clone(),
+            _ => derive(),
+        }
     }
 
     /// Whether this is the first call, or one of the first at once.

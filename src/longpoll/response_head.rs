@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, header};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 
@@ -24,10 +25,12 @@ pub(super) enum Live {
 /// The headers of an array of what was gathered.
 pub(super) fn array(target: &ReadTarget, listened: &Listened) -> HeaderMap {
     let live = if listened.live { Live::Yes } else { Live::No };
-    let mut headers = match listened.run() {
-        Some(events) => shared_array_at(events, &target.next_query, &listened.cursors, live),
-        None => array_at(&target.next_query, &listened.cursors, live),
-    };
+    let mut headers = array_with(&listened.cursors, live, |position| match listened.run() {
+        Some(events) if listened.cursors.as_one() == Some(events.next()) => {
+            shared_link(events, &target.next_query, position)
+        }
+        _ => link(&target.next_query, position),
+    });
     headers.extend(resets_value(target, &listened.resets).map(|value| (EVENTS_RESET, value)));
     let mut failed = listened.failed.iter().map(|failed| &failed.channel);
     if let Some(first) = failed.next() {
@@ -52,11 +55,14 @@ pub(super) fn page(retry: Option<Duration>) -> HeaderMap {
 
 /// The headers that every array has; the next page starts at `cursors`.
 pub(super) fn array_at(next_query: &[u8], cursors: &Cursors, live: Live) -> HeaderMap {
+    array_with(cursors, live, |position| link(next_query, position))
+}
+
+fn array_with(cursors: &Cursors, live: Live, link: impl FnOnce(&HeaderValue) -> Option<Bytes>) -> HeaderMap {
     let mut headers = common();
     if let Some(position) = position_header(cursors) {
-        let link = position.to_str().ok().and_then(|position| next_link(next_query, position));
-        let fits = |link: &HeaderValue| link.len() + position.len() <= MAX_LINK_AND_POSITION;
-        headers.extend(link.filter(fits).map(|link| (header::LINK, link)));
+        let link = link(&position).and_then(|link| HeaderValue::from_maybe_shared(link).ok());
+        headers.extend(link.map(|link| (header::LINK, link)));
         headers.insert(LAST_EVENT_ID, position);
     }
     if live == Live::Yes {
@@ -65,35 +71,25 @@ pub(super) fn array_at(next_query: &[u8], cursors: &Cursors, live: Live) -> Head
     headers
 }
 
+/// The link to the page after `position`, unless it is too long.
+fn link(next_query: &[u8], position: &HeaderValue) -> Option<Bytes> {
+    let link = next_link(next_query, position.to_str().ok()?);
+    (link.len() + position.len() <= MAX_LINK_AND_POSITION).then(|| link.into())
+}
+
+/// The link to the page after exactly these events. All polls that wait at a position get the same events, and mostly for the same
+/// query, so they share it.
+fn shared_link(events: &Batch, next_query: &[u8], position: &HeaderValue) -> Option<Bytes> {
+    let link = events.derived(next_query, || link(next_query, position).unwrap_or_default());
+    Some(link).filter(|link| !link.is_empty())
+}
+
 fn common() -> HeaderMap {
     let mut headers = HeaderMap::new();
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
     headers.insert(header::VARY, ACCEPT);
     headers
-}
-
-/// The headers of an array of exactly these events. All polls that wait at a position get the same events, and mostly for the
-/// same query, so they also share the headers.
-fn shared_array_at(events: &Batch, next_query: &[u8], cursors: &Cursors, live: Live) -> HeaderMap {
-    if cursors.as_one() == Some(events.next()) {
-        let cached = events.cached(|| CachedHead {
-            next_query: next_query.into(),
-            live,
-            headers: array_at(next_query, cursors, live),
-        });
-        if let Some(cached) = cached.filter(|cached| *cached.next_query == *next_query && cached.live == live) {
-            return cached.headers.clone();
-        }
-    }
-    array_at(next_query, cursors, live)
-}
-
-/// Headers that are cached with events, and for which query.
-struct CachedHead {
-    next_query: Box<[u8]>,
-    live: Live,
-    headers: HeaderMap,
 }
 
 /// Each reason once, because there may be many channels. If exactly one of several channels was reset, its name follows:
@@ -188,7 +184,7 @@ mod tests {
         let position = Cursors::from(AT);
         for length in 1..MAX_OF_BOTH {
             let next_query = format!("channel={}", "a".repeat(length));
-            let link = next_link(next_query.as_bytes(), &position.to_string()).unwrap();
+            let link = next_link(next_query.as_bytes(), &position.to_string());
             let fits = link.len() + position.to_string().len() <= MAX_OF_BOTH;
             assert_eq!(
                 array_at(next_query.as_bytes(), &position, Live::No).contains_key(header::LINK),

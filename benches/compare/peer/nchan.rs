@@ -11,7 +11,7 @@ use std::{
 
 use rustix::io::FdFlags;
 
-use crate::process;
+use crate::parent;
 
 const MODULE: &str = "/usr/lib/nginx/modules/ngx_nchan_module.so";
 
@@ -48,7 +48,7 @@ pub(crate) fn serve(listener: TcpListener) {
         panic!("nginx does not answer: {error}\n{log}");
     }
     let workers = fs::read_to_string(format!("/proc/{0}/task/{0}/children", nginx.id())).expect("its workers");
-    process::announce(addr, &format!("{},{}", nginx.id(), workers.trim()));
+    parent::announce(addr, &format!("{},{}", nginx.id(), workers.trim()));
     _ = std::io::stdin().read_to_end(&mut Vec::new());
     _ = Command::new("kill").args(["-TERM", &nginx.id().to_string()]).status();
     _ = nginx.wait();
