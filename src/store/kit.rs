@@ -11,7 +11,8 @@
 //! [`Data::as_text`](crate::Data::as_text). Per key its receipt, [`fingerprint`](super::fingerprint) and stamp. Data that other
 //! versions will read begin with a [`Format`](super::Format).
 //!
-//! **An append** is one atomic step:
+//! **The writes.** A store that keeps rows, and changes them in transactions, implements [`WriteTransaction`]: how a row is stored
+//! is its own, and appends, inits, deletes and retention are there. Any other store makes an append one atomic step:
 //!
 //! 1. [`check_append_size`], and [`Fingerprints::of`], before anything is locked.
 //! 2. Read the channel, apply retention to it, and describe it as [`Before`].
@@ -27,7 +28,7 @@
 //!
 //! **Retention.** [`Keep`] has the limits. [`LogState::exceeds`] says whether the oldest entry is to be dropped, and
 //! [`LogState::is_over`] whether the record is to be forgotten, which raises the floor. An unused channel has to be forgotten
-//! as well: look at a few of those that are due with each write, or every [`Keep::period`] milliseconds.
+//! as well: look at a few of those that are [due](LogState::next_due) with each write, or every [`Keep::period`] milliseconds.
 //!
 //! **Changes.** [`Watchers`] are all of [`Store::changes`](super::Store::changes) for a store of one process. One that is notified by
 //! a server arms them once its subscription is confirmed, disarms them when the connection is lost, and is
@@ -154,6 +155,7 @@ mod size;
 mod wakers;
 mod watcher_registry;
 mod watchers;
+mod write_transaction;
 
 pub use self::{
     changes::Changes,
@@ -167,4 +169,5 @@ pub use self::{
     size::{check_append_size, check_init_size, entry_size},
     wakers::Wakers,
     watchers::Watchers,
+    write_transaction::WriteTransaction,
 };

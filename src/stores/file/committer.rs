@@ -21,7 +21,10 @@ use super::{
     shared_retention::OtherCommits,
     transaction::TxState,
 };
-use crate::store::StoreError;
+use crate::store::{
+    StoreError,
+    kit::{Fingerprints, WriteTransaction as _},
+};
 
 pub(super) struct Committer {
     core: Arc<Core>,
@@ -158,24 +161,24 @@ impl Committer {
     }
 
     fn execute_operation(&mut self, now: u64, operation: &Operation) -> Result<Reply, OperationError> {
-        let (db, state, quarantine) = (&self.db, &mut self.state, &self.core.quarantine);
+        let (mut writes, quarantine) = (self.state.writes(&self.db, now), &self.core.quarantine);
         match operation {
             Operation::Append(channel, append) => {
                 quarantine.check(channel.as_str()).map_err(OperationError::Refused)?;
-                state.append(db, now, channel, append).map(Reply::Appended)
+                writes.append(channel, append, Fingerprints::of(&append.events)).map(Reply::Appended)
             }
             Operation::Init(channel, events, expect) => {
-                let head = state.init(db, now, channel, events, *expect)?;
+                let head = writes.init(channel, events, *expect)?;
                 quarantine.lift(channel.as_str());
                 Ok(Reply::Head(head))
             }
             Operation::Delete(channel) => {
-                state.delete(db, now, channel)?;
+                writes.delete(channel)?;
                 quarantine.lift(channel.as_str());
                 Ok(Reply::Deleted)
             }
             Operation::Maintain(channels) => {
-                channels.iter().try_for_each(|channel| state.maintain(db, now, channel).map(drop))?;
+                channels.iter().try_for_each(|channel| writes.maintain(channel).map(drop))?;
                 Ok(Reply::Maintained)
             }
         }
