@@ -23,8 +23,11 @@
 //! An init is the same with [`check_init_size`], [`Before::check`], [`init_start`] and [`Sequencer`]; it removes the old entries and
 //! keys. A delete removes everything and raises the floor.
 //!
+//! **Many writes at once** share a call or a transaction: [`write_queue`].
+//!
 //! **A read** is one snapshot: the [`Record`](super::resume::Record) of the channel (of an absent one
-//! [`Record::absent`](super::resume::Record::absent), which stores nothing), and a [`PageBuilder`] that is offered the entries.
+//! [`Record::absent`](super::resume::Record::absent), which stores nothing), and a [`PageBuilder`] that is offered the
+//! entries.
 //!
 //! **Retention.** [`Keep`] has the limits. [`LogState::exceeds`] says whether the oldest entry is to be dropped, and
 //! [`LogState::is_over`] whether the record is to be forgotten, which raises the floor. An unused channel has to be forgotten
@@ -155,6 +158,7 @@ mod size;
 mod wakers;
 mod watcher_registry;
 mod watchers;
+pub mod write_queue;
 mod write_transaction;
 
 pub use self::{
@@ -166,7 +170,7 @@ pub use self::{
     log_state::LogState,
     page::{PageBuilder, empty_page, listing_start, outcome_of},
     sequencer::Sequencer,
-    size::{check_append_size, check_init_size, entry_size},
+    size::{check_append_size, check_init_size, entry_size, events_size},
     wakers::Wakers,
     watchers::Watchers,
     write_transaction::WriteTransaction,

@@ -17,7 +17,7 @@ use crate::{
 /// stored; the provided methods are the writes of the contract. They neither begin the transaction nor end it: after an error, the
 /// store rolls it back, unless the error is a refusal.
 ///
-/// `examples/redb_store` in the repository implements it, and so does [`FileStore`](../../file/struct.FileStore.html).
+/// `examples/redb_store` in the repository implements it, and so does [`FileStore`](../../stores/file/struct.FileStore.html).
 pub trait WriteTransaction {
     /// What is stored of a channel: its [`LogState`], and whatever else the store needs.
     type Row: AsRef<LogState> + AsMut<LogState>;

@@ -17,7 +17,7 @@ use super::{
     lock_holders,
     notify_file::NotifyFile,
     probe,
-    request::{Operation, PendingReplies, Reply, Request, RequestResults, fail_all},
+    request::{Operation, PendingReplies, Reply, Request, RequestResults},
     shared_retention::OtherCommits,
     transaction::TxState,
 };
@@ -75,11 +75,11 @@ impl Committer {
             }
             Err(CommitError { origin, error }) => {
                 self.core.health.writes.record_failure(&self.core.paths.db, &error);
-                let channel = requests.first().and_then(|request| request.operation.channel());
+                let channel = requests.first().and_then(|request| request.write.channel());
                 if let (ErrorOrigin::Request, StoreError::Corrupt(_), Some(channel)) = (origin, &error, channel) {
                     self.core.quarantine.block_writes(&self.core.paths.db, channel.as_str(), &error);
                 }
-                fail_all(requests, error);
+                Request::fail(requests, error);
                 PendingReplies::default()
             }
         }
@@ -138,7 +138,7 @@ impl Committer {
         }
         let mut results = Vec::with_capacity(requests.len());
         for request in requests {
-            results.push(match self.execute_operation(now, &request.operation) {
+            results.push(match self.execute_operation(now, &request.write) {
                 Ok(reply) => Ok(reply),
                 Err(OperationError::Refused(error)) => Err(error),
                 Err(OperationError::Aborted(error)) => return Err(CommitError { origin: ErrorOrigin::Request, error }),
