@@ -1,7 +1,5 @@
 //! The stores that come with the crate. They never see the hub or HTTP.
 
-#[cfg(any(feature = "postgres", feature = "redis"))]
-mod absent_channels;
 #[cfg(any(feature = "nats", feature = "postgres", feature = "redis-tls"))]
 mod causes;
 #[cfg(any(test, fuzzing))]

@@ -27,7 +27,7 @@
 //!
 //! **A read** is one snapshot: the [`Record`](super::resume::Record) of the channel (of an absent one
 //! [`Record::absent`](super::resume::Record::absent), which stores nothing), and a [`PageBuilder`] that is offered the
-//! entries.
+//! entries. [`AbsentChannels`] guesses for which of many channels a request for their heads also has to ask for a floor.
 //!
 //! **Retention.** [`Keep`] has the limits. [`LogState::exceeds`] says whether the oldest entry is to be dropped, and
 //! [`LogState::is_over`] whether the record is to be forgotten, which raises the floor. An unused channel has to be forgotten
@@ -145,6 +145,7 @@
 //! # }
 //! ```
 
+mod absent_channels;
 mod change_queue;
 mod changes;
 mod decision;
@@ -162,6 +163,7 @@ pub mod write_queue;
 mod write_transaction;
 
 pub use self::{
+    absent_channels::AbsentChannels,
     changes::Changes,
     decision::{Addition, Before, Decision, Draft, init_start},
     jitter::{Backoff, jittered},
