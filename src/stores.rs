@@ -2,8 +2,6 @@
 //!
 //! They never see the hub or HTTP.
 
-#[cfg(any(feature = "postgres", feature = "redis"))]
-mod absent_channels;
 #[cfg(any(feature = "nats", feature = "postgres", feature = "redis-tls"))]
 mod causes;
 #[cfg(any(test, fuzzing))]

@@ -1,12 +1,12 @@
 //! The store of `examples/redb_store`: the conformance suite, and what a durable store has to keep besides.
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests")]
 
-#[path = "../examples/redb_store/place.rs"]
-mod place;
 #[path = "../examples/redb_store/store.rs"]
 mod store;
 #[path = "../examples/redb_store/tables.rs"]
 mod tables;
+#[path = "../examples/redb_store/writes.rs"]
+mod writes;
 
 use std::{
     fs::{self, File},
@@ -19,14 +19,14 @@ use std::{
     time::{Duration, Instant},
 };
 
-use redb::{Builder, StorageBackend, backends::FileBackend};
+use redb::{Builder, Database, StorageBackend, backends::FileBackend};
 use tower_events::{
     AnyStore, Channel, Event, Retention, Store as _, StoreError,
     store::{Append, Clock, Limit, Start},
     testing::{Harness, Time, Unable, Wrapped, clauses, conformance_tests},
 };
 
-use self::store::RedbStore;
+use self::{store::RedbStore, tables::Failure, writes::Writes};
 
 struct RedbHarness;
 
@@ -64,7 +64,7 @@ fn open(
         let backend = UnreliableFile { file: FileBackend::new(file)?, fails: Arc::clone(&fails) };
         Builder::new().create_with_backend(backend)
     };
-    RedbStore::with(open, retention, Clock::new(move || now.load(Ordering::SeqCst)))
+    RedbStore::open(open, retention, Clock::new(move || now.load(Ordering::SeqCst)))
 }
 
 impl Harness for RedbHarness {
@@ -93,7 +93,8 @@ impl Harness for RedbHarness {
     }
 
     async fn lose_tail(&self, place: &Place, channel: &Channel, n: u64) -> Result<(), Unable> {
-        place.store.lose_tail(channel, n).await.unwrap();
+        let channel = channel.clone();
+        place.store.write(move |writes| lose_tail(writes, &channel, n)).await.unwrap();
         Ok(())
     }
 
@@ -111,6 +112,24 @@ impl Harness for RedbHarness {
     async fn end_trouble(&self, place: &Place) {
         place.fails.store(false, Ordering::SeqCst);
     }
+}
+
+/// Removes the last `n` entries, as a disk does that loses what it acknowledged.
+fn lose_tail(writes: &mut Writes<'_>, channel: &Channel, n: u64) -> Result<(), Failure> {
+    let name = channel.as_str();
+    let Some(mut row) = tables::log(&writes.channels, channel)? else { return Ok(()) };
+    for _ in 0..n.min(row.count()) {
+        let head = row.record.head.cursor;
+        let lost = tables::entry(&writes.entries, channel, head)?;
+        writes.entries.remove((name, head.seq))?;
+        if let Some(key) = writes.key_order.remove((name, head.seq))? {
+            writes.keys.remove((name, key.value().1))?;
+        }
+        row.bytes -= lost.size() as u64;
+        row.record.head.cursor = lost.prev();
+    }
+    writes.channels.insert(name, row.to_numbers())?;
+    Ok(())
 }
 
 /// A file that can be told to accept no writes.
@@ -189,7 +208,9 @@ async fn some_seeds_agree_with_the_model() {
 #[tokio::test]
 async fn what_was_appended_is_there_after_the_file_was_opened_again() {
     let (directory, room) = (Directory::new(), Channel::new("room").unwrap());
-    let open = || RedbStore::open(directory.file(), Retention::default());
+    let file = directory.file();
+    let create = move || Database::create(&file);
+    let open = || RedbStore::open(create.clone(), Retention::default(), Clock::system());
     let store = open().unwrap();
     let appended = store.append(&room, Append::new([Event::text("a"), Event::text("b")])).await.unwrap();
     assert!(open().is_err(), "one process has the file");

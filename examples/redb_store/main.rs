@@ -1,4 +1,4 @@
-//! A store of your own, on `redb`: one durable file. `place.rs` is what is in the file, `tables.rs` what a write does to it, and
+//! A store of your own, on `redb`: one durable file. `tables.rs` is what is in the file, `writes.rs` what a write does to it, and
 //! `store.rs` the rest. They use only the public interface of the crate; `tests/redb_store.rs` runs the conformance suite on it.
 //!
 //! ```text
@@ -7,22 +7,24 @@
 //! curl -d hello -H 'Content-Type: text/plain' 'http://127.0.0.1:3000/publish?channel=news'
 //! ```
 
-mod place;
 mod store;
 mod tables;
+mod writes;
 
 use std::error::Error;
 
 use axum::Router;
+use redb::Database;
 use tokio::net::TcpListener;
-use tower_events::{Channels, EventService, Hub, PublishService, Retention};
+use tower_events::{Channels, EventService, Hub, PublishService, Retention, store::Clock};
 
 use self::store::RedbStore;
 
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn Error>> {
     let path = std::env::args().nth(1).unwrap_or_else(|| "events.redb".to_owned());
-    let hub = Hub::new(RedbStore::open(path, Retention::default())?);
+    let store = RedbStore::open(move || Database::create(&path), Retention::default(), Clock::system())?;
+    let hub = Hub::new(store);
     let app = Router::new()
         .route_service("/events", EventService::new(hub.clone(), Channels::from_query)) // anyone reads anything
         .route_service("/publish", PublishService::new(hub, Channels::from_query));

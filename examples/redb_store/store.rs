@@ -3,7 +3,6 @@
 //! redb blocks, so that every call runs on a thread for that. A call that is dropped is finished all the same: as a whole.
 
 use std::{
-    path::PathBuf,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, Ordering},
@@ -12,18 +11,19 @@ use std::{
 };
 
 use futures_core::Stream;
-use redb::{Database, DatabaseError};
+use redb::{Database, DatabaseError, ReadTransaction};
+use tokio::{runtime::Handle, task::spawn_blocking};
 use tower_events::{
     Channel, Event, Retention, Store, StoreError,
     store::{
         Append, Appended, Change, Clock, Expect, Head, Health, Limit, Page, Start,
-        kit::{Fingerprints, Keep, Watchers, check_append_size, check_init_size},
+        kit::{Fingerprints, Keep, Watchers, WriteTransaction as _, check_append_size, check_init_size},
     },
 };
 
 use super::{
-    place::{self, Failure},
-    tables::{self, Tables},
+    tables::{self, Failure},
+    writes::{self, Writes},
 };
 
 /// A [`Store`] in one file, of one process. Clones share it.
@@ -49,46 +49,56 @@ struct Inner {
 }
 
 impl RedbStore {
-    /// Opens the file, or creates it.
+    /// Opens what `open` opens or creates. It is called again after an I/O error: then redb writes no more.
     ///
     /// # Errors
-    /// [`StoreError::Unavailable`], [`StoreError::Corrupt`].
-    pub(crate) fn open(path: impl Into<PathBuf>, retention: Retention) -> Result<Self, StoreError> {
-        let path = path.into();
-        Self::with(move || Database::create(&path), retention, Clock::system())
-    }
-
-    /// Opens whatever `open` opens, which is called again after an I/O error: then redb writes no more.
-    ///
-    /// # Errors
-    /// As [`RedbStore::open`].
-    pub(crate) fn with(
+    /// [`StoreError::Unavailable`], [`StoreError::Full`], [`StoreError::Corrupt`].
+    pub(crate) fn open(
         open: impl Fn() -> Result<Database, DatabaseError> + Send + Sync + 'static,
         retention: Retention,
         clock: Clock,
     ) -> Result<Self, StoreError> {
-        let (keep, now) = (Keep::new(&retention), clock.now());
-        let database = open().map_err(|error| Failure::from(redb::Error::from(error)).0)?;
-        let earlier = tables::open(&database, &keep).map_err(|failure| failure.0)?;
+        let (keep, until) = (Keep::new(&retention), clock.now().saturating_add(LOWERED_AFTER.as_millis() as u64));
+        let database = open().map_err(|error| Failure::from(error).0)?;
+        let earlier = (writes::open(&database, keep).map_err(|failure| failure.0)?, until);
         Ok(Self(Arc::new(Inner {
             open: Box::new(open),
             database: Mutex::new(Some(Arc::new(database))),
             retention,
             keep,
-            earlier: (earlier, now.saturating_add(LOWERED_AFTER.as_millis() as u64)),
+            earlier,
             clock,
             watchers: Watchers::armed(),
-            writing: Mutex::new(()),
-            is_failing: AtomicBool::new(false),
-            is_trying: AtomicBool::new(false),
+            writing: Mutex::default(),
+            is_failing: AtomicBool::default(),
+            is_trying: AtomicBool::default(),
         })))
     }
 
-    /// Removes the last `n` entries, as a disk does that loses what it acknowledged.
-    #[cfg(test)]
-    pub(crate) async fn lose_tail(&self, channel: &Channel, n: u64) -> Result<(), StoreError> {
-        let channel = channel.clone();
-        self.call(move |inner| inner.write(|tables, _| tables.lose_tail(&channel, n))).await
+    /// Runs `act` in a write transaction.
+    pub(crate) async fn write<T: Send + 'static>(
+        &self,
+        act: impl FnOnce(&mut Writes<'_>) -> Result<T, Failure> + Send + 'static,
+    ) -> Result<T, StoreError> {
+        self.call(move |inner| inner.write(act)).await
+    }
+
+    /// Runs `act` on a snapshot of these channels, after retention was applied to them.
+    async fn read<T: Send + 'static>(
+        &self,
+        of: Vec<Channel>,
+        act: impl FnOnce(&ReadTransaction, &[Channel], (Keep, u64)) -> Result<T, Failure> + Send + 'static,
+    ) -> Result<T, StoreError> {
+        self.call(move |inner| {
+            let (limits, mut snapshot) = (inner.limits(), inner.database()?.begin_read()?);
+            let stale = tables::stale(&snapshot, &of, limits)?;
+            if !stale.is_empty() {
+                inner.write(|writes| stale.into_iter().try_for_each(|channel| writes.retained(channel).map(drop)))?;
+                snapshot = inner.database()?.begin_read()?;
+            }
+            act(&snapshot, &of, limits)
+        })
+        .await
     }
 
     async fn call<T: Send + 'static>(
@@ -96,14 +106,13 @@ impl RedbStore {
         act: impl FnOnce(&Inner) -> Result<T, Failure> + Send + 'static,
     ) -> Result<T, StoreError> {
         let inner = Arc::clone(&self.0);
-        let done = tokio::task::spawn_blocking(move || inner.noted(act)).await;
-        done.unwrap_or_else(|ended| Err(StoreError::Unknown(ended.into())))
+        spawn_blocking(move || inner.call(act)).await.unwrap_or_else(|ended| Err(StoreError::Unknown(ended.into())))
     }
 }
 
 impl Inner {
     /// Calls `act`. After a failure of the medium the file is closed; the next call opens it again.
-    fn noted<T>(&self, act: impl FnOnce(&Self) -> Result<T, Failure>) -> Result<T, StoreError> {
+    fn call<T>(&self, act: impl FnOnce(&Self) -> Result<T, Failure>) -> Result<T, StoreError> {
         let done = act(self).map_err(|failure| failure.0);
         if let Err(StoreError::Unavailable(_) | StoreError::Full(_) | StoreError::Unknown(_)) = &done {
             self.is_failing.store(true, Ordering::SeqCst);
@@ -117,23 +126,19 @@ impl Inner {
         if let Some(database) = &*current {
             return Ok(Arc::clone(database));
         }
-        let database = Arc::new((self.open)().map_err(redb::Error::from)?);
-        Ok(Arc::clone(current.insert(database)))
+        Ok(Arc::clone(current.insert(Arc::new((self.open)()?))))
     }
 
     /// One write transaction, whose changes are told once it is committed.
-    fn write<T>(
-        &self,
-        act: impl FnOnce(&mut Tables<'_>, (&Keep, u64)) -> Result<(T, Vec<Change>), Failure>,
-    ) -> Result<T, Failure> {
+    fn write<T>(&self, act: impl FnOnce(&mut Writes<'_>) -> Result<T, Failure>) -> Result<T, Failure> {
         let order = lock(&self.writing);
         let transaction = self.database()?.begin_write()?;
-        let (keep, now) = self.keep();
-        let mut tables = Tables::open(&transaction)?;
-        let (done, changes) = act(&mut tables, (&keep, now))?;
-        tables.tidy((&keep, now))?;
-        drop(tables);
-        tables::commit(transaction)?;
+        let mut writes = Writes::new(&transaction, self.limits())?;
+        let done = act(&mut writes)?;
+        writes.tidy()?;
+        let changes = writes.into_changes();
+        // After an error it is not known whether the transaction was committed.
+        transaction.commit().map_err(|error| StoreError::Unknown(error.into()))?;
         self.is_failing.store(false, Ordering::SeqCst);
         let wakers = self.watchers.queue_all(&changes);
         drop(order);
@@ -141,29 +146,9 @@ impl Inner {
         Ok(done)
     }
 
-    /// A snapshot of these channels, after retention was applied to them.
-    fn read<T>(
-        &self,
-        channels: &[Channel],
-        act: impl FnOnce(&redb::ReadTransaction) -> Result<T, Failure>,
-    ) -> Result<T, Failure> {
-        let (keep, now) = self.keep();
-        let snapshot = self.database()?.begin_read()?;
-        let due = place::due(&snapshot, channels, (&keep, now))?;
-        if due.is_empty() {
-            return act(&snapshot);
-        }
-        self.write(|tables, keep| {
-            due.into_iter().try_for_each(|channel| tables.retained(channel, keep).map(drop))?;
-            Ok(((), Vec::new()))
-        })?;
-        act(&self.database()?.begin_read()?)
-    }
-
     /// The limits, and the time at which they hold.
-    fn keep(&self) -> (Keep, u64) {
-        let now = self.clock.now();
-        let (earlier, until) = &self.earlier;
+    fn limits(&self) -> (Keep, u64) {
+        let ((earlier, until), now) = (&self.earlier, self.clock.now());
         (if now < *until { self.keep.largest(earlier) } else { self.keep }, now)
     }
 }
@@ -172,31 +157,30 @@ impl Store for RedbStore {
     async fn append(&self, channel: &Channel, append: Append) -> Result<Appended, StoreError> {
         check_append_size(&self.0.retention, channel, &append.events, MAX_APPEND_BYTES)?;
         let (channel, prints) = (channel.clone(), Fingerprints::of(&append.events));
-        self.call(move |inner| inner.write(|tables, keep| tables.append(&channel, append, prints, keep))).await
+        self.write(move |writes| writes.append(&channel, &append, prints)).await
     }
 
     async fn read(&self, channel: &Channel, start: Start, limit: Limit) -> Result<Page, StoreError> {
-        let of = [channel.clone()];
-        self.call(move |inner| inner.read(&of, |read| place::page(read, &of[0], start, limit))).await
+        let of = channel.clone();
+        self.read(vec![of.clone()], move |read, _, _| tables::page(read, &of, start, limit)).await
     }
 
     async fn heads(&self, channels: &[Channel]) -> Result<Vec<Head>, StoreError> {
-        let of = channels.to_vec();
-        self.call(move |inner| {
-            inner.read(&of, |read| of.iter().map(|channel| Ok(place::record(read, channel)?.head)).collect())
-        })
-        .await
+        let heads = |read: &ReadTransaction, of: &[Channel], _: (Keep, u64)| {
+            of.iter().map(|channel| Ok(tables::record(read, channel)?.head)).collect()
+        };
+        self.read(channels.to_vec(), heads).await
     }
 
     async fn init(&self, channel: &Channel, events: Vec<Event>, expect: Expect) -> Result<Head, StoreError> {
         check_init_size(channel, &events, MAX_APPEND_BYTES)?;
         let channel = channel.clone();
-        self.call(move |inner| inner.write(|tables, keep| tables.init(&channel, events, expect, keep))).await
+        self.write(move |writes| writes.init(&channel, &events, expect)).await
     }
 
     async fn delete(&self, channel: &Channel) -> Result<(), StoreError> {
         let channel = channel.clone();
-        self.call(move |inner| inner.write(|tables, _| tables.delete(&channel))).await
+        self.write(move |writes| writes.delete(&channel)).await
     }
 
     async fn channels(
@@ -206,11 +190,7 @@ impl Store for RedbStore {
         limit: usize,
     ) -> Result<Vec<(Channel, Head)>, StoreError> {
         let (prefix, after, limit) = (prefix.to_owned(), after.cloned(), limit.min(MAX_LISTED));
-        self.call(move |inner| {
-            let (keep, now) = inner.keep();
-            inner.read(&[], |read| place::list(read, (&prefix, after.as_ref(), limit), (&keep, now)))
-        })
-        .await
+        self.read(vec![], move |read, _, limits| tables::list(read, (&prefix, after.as_ref(), limit), limits)).await
     }
 
     fn changes(&self) -> impl Stream<Item = Change> + Send + 'static {
@@ -226,12 +206,10 @@ impl Store for RedbStore {
             return Health::Ready;
         }
         // Tries again, without waiting for it.
-        if let (Ok(runtime), false) =
-            (tokio::runtime::Handle::try_current(), self.0.is_trying.swap(true, Ordering::SeqCst))
-        {
+        if let (Ok(runtime), false) = (Handle::try_current(), self.0.is_trying.swap(true, Ordering::SeqCst)) {
             let inner = Arc::clone(&self.0);
             runtime.spawn_blocking(move || {
-                _ = inner.noted(|inner| inner.write(|_, _| Ok(((), Vec::new()))));
+                _ = inner.call(|inner| inner.write(|_| Ok(())));
                 inner.is_trying.store(false, Ordering::SeqCst);
             });
         }

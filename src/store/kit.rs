@@ -11,7 +11,8 @@
 //! [`Data::as_text`](crate::Data::as_text). Per key its receipt, [`fingerprint`](super::fingerprint) and stamp. Data that other
 //! versions will read begin with a [`Format`](super::Format).
 //!
-//! **An append** is one atomic step:
+//! **The writes.** A store that keeps rows, and changes them in transactions, implements [`WriteTransaction`]: how a row is stored
+//! is its own, and appends, inits, deletes and retention are there. Any other store makes an append one atomic step:
 //!
 //! 1. [`check_append_size`], and [`Fingerprints::of`], before anything is locked.
 //! 2. Read the channel, apply retention to it, and describe it as [`Before`].
@@ -22,12 +23,15 @@
 //! An init is the same with [`check_init_size`], [`Before::check`], [`init_start`] and [`Sequencer`]; it removes the old entries and
 //! keys. A delete removes everything and raises the floor.
 //!
+//! **Many writes at once** share a call or a transaction: [`write_queue`].
+//!
 //! **A read** is one snapshot: the [`Record`](super::resume::Record) of the channel (of an absent one
-//! [`Record::absent`](super::resume::Record::absent), which stores nothing), and a [`PageBuilder`] that is offered the entries.
+//! [`Record::absent`](super::resume::Record::absent), which stores nothing), and a [`PageBuilder`] that is offered the
+//! entries. [`AbsentChannels`] guesses for which of many channels a request for their heads also has to ask for a floor.
 //!
 //! **Retention.** [`Keep`] has the limits. [`LogState::exceeds`] says whether the oldest entry is to be dropped, and
 //! [`LogState::is_over`] whether the record is to be forgotten, which raises the floor. An unused channel has to be forgotten
-//! as well: look at a few of those that are due with each write, or every [`Keep::period`] milliseconds.
+//! as well: look at a few of those that are [due](LogState::next_due) with each write, or every [`Keep::period`] milliseconds.
 //!
 //! **Changes.** [`Watchers`] are all of [`Store::changes`](super::Store::changes) for a store of one process. One that is notified by
 //! a server arms them once its subscription is confirmed, disarms them when the connection is lost, and is
@@ -141,6 +145,7 @@
 //! # }
 //! ```
 
+mod absent_channels;
 mod change_queue;
 mod changes;
 mod decision;
@@ -154,8 +159,11 @@ mod size;
 mod wakers;
 mod watcher_registry;
 mod watchers;
+pub mod write_queue;
+mod write_transaction;
 
 pub use self::{
+    absent_channels::AbsentChannels,
     changes::Changes,
     decision::{Addition, Before, Decision, Draft, init_start},
     jitter::{Backoff, jittered},
@@ -164,7 +172,8 @@ pub use self::{
     log_state::LogState,
     page::{PageBuilder, empty_page, listing_start, outcome_of},
     sequencer::Sequencer,
-    size::{check_append_size, check_init_size, entry_size},
+    size::{check_append_size, check_init_size, entry_size, events_size},
     wakers::Wakers,
     watchers::Watchers,
+    write_transaction::WriteTransaction,
 };

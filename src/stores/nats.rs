@@ -144,6 +144,7 @@ mod announcing;
 mod api;
 mod body;
 mod channel_state;
+mod channel_states;
 mod channel_update;
 mod connection;
 mod connection_settings;
@@ -179,7 +180,6 @@ mod place;
 mod place_lookup;
 mod plan;
 mod publishing;
-mod queue;
 mod reading;
 mod record;
 mod response;
@@ -194,7 +194,7 @@ mod timing;
 mod trimming;
 mod turns;
 mod visibility;
-mod write_budget;
+mod write;
 mod writer;
 mod writing;
 
@@ -204,8 +204,8 @@ use futures_core::Stream;
 
 pub use self::options::NatsOptions;
 use self::{
-    queue::{Removal, Work},
     shared::Inner,
+    write::{Removal, Work},
 };
 use crate::{
     channel::Channel,
@@ -268,7 +268,7 @@ impl Store for NatsStore {
     async fn append(&self, channel: &Channel, append: Append) -> Result<Appended, StoreError> {
         // The only other bound is the server's `max_payload`.
         check_append_size(&self.0.settings.retention, channel, &append.events, u64::MAX)?;
-        self.0.write(channel, |answer| Work::Append(append, answer)).await
+        self.0.write(channel, Work::Append(append)).await?.appended()
     }
 
     async fn read(&self, channel: &Channel, start: Start, limit: Limit) -> Result<Page, StoreError> {
@@ -280,11 +280,11 @@ impl Store for NatsStore {
     }
 
     async fn init(&self, channel: &Channel, events: Vec<Event>, expect: Expect) -> Result<Head, StoreError> {
-        self.0.write(channel, |answer| Work::Init(events, expect, answer)).await
+        self.0.write(channel, Work::Init(events, expect)).await?.head()
     }
 
     async fn delete(&self, channel: &Channel) -> Result<(), StoreError> {
-        self.0.write(channel, |answer| Work::Remove(Removal::Requested, answer)).await
+        self.0.write(channel, Work::Remove(Removal::Requested)).await.map(drop)
     }
 
     async fn channels(

@@ -236,7 +236,7 @@ impl PostgresStore {
             reconnects: self.0.listener.reconnects.load(Ordering::Relaxed),
             connections,
             idle,
-            waiting: self.0.append_queues.waiting(),
+            waiting: self.0.append_queues.waiting.budget().writes(),
         }
     }
 }
@@ -253,7 +253,7 @@ pub struct PostgresStats {
     pub connections: usize,
     /// How many of them are idle.
     pub idle: usize,
-    /// Appends that wait to be sent.
+    /// Appends that wait to be sent, or were sent and not answered yet.
     pub waiting: usize,
 }
 

@@ -43,6 +43,19 @@ impl Keep {
         }
     }
 
+    /// All of them, in the order of the fields, for a store that stores numbers.
+    #[must_use]
+    pub fn to_numbers(&self) -> [u64; 5] {
+        let Self { events, bytes, age, forget_after, key_window } = *self;
+        [events, bytes, age, forget_after, key_window]
+    }
+
+    /// What [`to_numbers`](Self::to_numbers) returned.
+    #[must_use]
+    pub fn from_numbers([events, bytes, age, forget_after, key_window]: [u64; 5]) -> Self {
+        Self { events, bytes, age, forget_after, key_window }
+    }
+
     /// The larger of each setting: what a place keeps that is shared by stores with different settings.
     #[must_use]
     pub fn largest(&self, other: &Self) -> Self {

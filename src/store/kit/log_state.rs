@@ -41,13 +41,63 @@ pub struct LogState {
     pub oldest: u64,
     /// When the last entry was dropped, or the log was created; meaningless while there are entries.
     pub empty_since: u64,
+    /// The append stamp of its newest key. `None` if it has no key, or if the store does not store this and asks its keys instead.
+    pub newest_key: Option<u64>,
+    /// When the store applies retention to the channel next although it is not used; 0 until the store has decided that.
+    pub due: u64,
 }
 
 impl LogState {
     /// An empty, open log that was created at `now` and continues above `start`.
     #[must_use]
     pub fn new(start: Cursor, now: u64) -> Self {
-        Self { record: Record::new(Head::open(start), start), bytes: 0, newest: now, oldest: now, empty_since: now }
+        let record = Record::new(Head::open(start), start);
+        Self { record, bytes: 0, newest: now, oldest: now, empty_since: now, newest_key: None, due: 0 }
+    }
+
+    /// All of it, for a store that stores numbers.
+    #[must_use]
+    pub fn to_numbers(&self) -> [u64; 13] {
+        let Self { record, bytes, newest, oldest, empty_since, newest_key, due } = *self;
+        let Record { head, earliest, dropped_time } = record;
+        let (Cursor { epoch, seq, tag }, closed) = (head.cursor, u64::from(head.closed));
+        // No time is later than `i64::MAX`.
+        let [dropped_time, newest_key] = [dropped_time, newest_key].map(|time| time.unwrap_or(u64::MAX));
+        [
+            epoch,
+            seq,
+            tag.into(),
+            closed,
+            earliest.seq,
+            earliest.tag.into(),
+            dropped_time,
+            bytes,
+            newest,
+            oldest,
+            empty_since,
+            newest_key,
+            due,
+        ]
+    }
+
+    /// What [`to_numbers`](Self::to_numbers) returned.
+    ///
+    /// ```
+    /// use tower_events::{Cursor, store::kit::LogState};
+    ///
+    /// let state = LogState::new(Cursor { epoch: 7, seq: 41, tag: 11 }, 1_732_094_400_123);
+    /// assert_eq!(LogState::from_numbers(state.to_numbers()), state);
+    /// ```
+    #[must_use]
+    pub fn from_numbers(numbers: [u64; 13]) -> Self {
+        let [epoch, seq, tag, closed, earliest_seq, earliest_tag, dropped_time, bytes, ..] = numbers;
+        let [.., newest, oldest, empty_since, newest_key, due] = numbers;
+        let time = |number| Some(number).filter(|time| *time != u64::MAX);
+        let cursor = Cursor { epoch, seq, tag: tag as u32 };
+        let head = if closed == 0 { Head::open(cursor) } else { Head::closed(cursor) };
+        let earliest = Cursor { epoch, seq: earliest_seq, tag: earliest_tag as u32 };
+        let record = Record::new(head, earliest).dropped(time(dropped_time));
+        Self { record, bytes, newest, oldest, empty_since, newest_key: time(newest_key), due }
     }
 
     /// How many entries are retained.
@@ -90,10 +140,39 @@ impl LogState {
         }
     }
 
-    /// Whether the record is to be forgotten, if its keys have expired.
+    /// Whether the record is to be forgotten. A store that does not store [`newest_key`](Self::newest_key) also checks that all
+    /// keys have expired.
     #[must_use]
     pub fn is_over(&self, keep: &Keep, now: u64) -> bool {
-        self.count() == 0 && now.saturating_sub(self.empty_since) > keep.forget_after
+        let has_keys = self.newest_key.is_some_and(|newest| newest >= keep.oldest_key(now));
+        self.count() == 0 && now.saturating_sub(self.empty_since) > keep.forget_after && !has_keys
+    }
+
+    /// When retention has something to do if nothing is appended until then: the oldest entry expires, or the record. If it is
+    /// already over, and the store keeps it for its keys, then after another [`Keep::key_window`].
+    #[must_use]
+    pub fn next_due(&self, keep: &Keep, now: u64) -> u64 {
+        let last = match self.count() {
+            0 if self.is_over(keep, now) => now.saturating_add(keep.key_window),
+            0 => {
+                let keys = self.newest_key.map_or(0, |newest| newest.saturating_add(keep.key_window));
+                self.empty_since.saturating_add(keep.forget_after).max(keys)
+            }
+            _ => self.oldest.saturating_add(keep.age),
+        };
+        last.saturating_add(1)
+    }
+}
+
+impl AsRef<Self> for LogState {
+    fn as_ref(&self) -> &Self {
+        self
+    }
+}
+
+impl AsMut<Self> for LogState {
+    fn as_mut(&mut self) -> &mut Self {
+        self
     }
 }
 

@@ -14,6 +14,12 @@ pub fn entry_size(channel: &Channel, event: &Event) -> u64 {
     (event.data().len() + channel.as_str().len() + name + ENTRY_BYTES) as u64
 }
 
+/// The size of all of these events in `channel`, in bytes, as [`entry_size`] counts it.
+#[must_use]
+pub fn events_size(channel: &Channel, events: &[Event]) -> u64 {
+    events.iter().map(|event| entry_size(channel, event)).sum()
+}
+
 /// Checks the limits of an append, which a store does before anything else: they depend on the append alone, and duplicates count
 /// too. `max_bytes` is what the store accepts at most, whatever its retention.
 ///
@@ -42,7 +48,7 @@ pub fn check_init_size(channel: &Channel, events: &[Event], max_bytes: u64) -> R
 }
 
 fn check_bytes(channel: &Channel, events: &[Event], max: u64) -> Result<(), StoreError> {
-    let size = events.iter().map(|event| entry_size(channel, event)).sum();
+    let size = events_size(channel, events);
     if size > max { Err(StoreError::TooLarge { size, max, unit: Unit::Bytes }) } else { Ok(()) }
 }
 

@@ -17,16 +17,21 @@ pub(super) struct ChannelRow {
     /// 0 until it is inserted.
     pub(super) id: i64,
     pub(super) log: LogState,
-    /// When the janitor maintains the channel next.
-    pub(super) due: u64,
+}
+
+impl AsRef<LogState> for ChannelRow {
+    fn as_ref(&self) -> &LogState {
+        &self.log
+    }
+}
+
+impl AsMut<LogState> for ChannelRow {
+    fn as_mut(&mut self) -> &mut LogState {
+        &mut self.log
+    }
 }
 
 impl ChannelRow {
-    /// An empty, open log that continues above `start`.
-    pub(super) fn new(start: Cursor, now: u64, due: u64) -> Self {
-        Self { id: 0, log: LogState::new(start, now), due }
-    }
-
     pub(super) fn load(connection: &Connection, channel: &Channel) -> Result<Option<Self>, StoreError> {
         let sql = format!("SELECT {CHANNEL_COLUMNS} FROM channels WHERE name = ?1");
         let mut statement = connection.prepare_cached(&sql).map_err(from_sql)?;
@@ -50,8 +55,10 @@ impl ChannelRow {
             newest: read_u64(row, 9)?,
             oldest: read_u64(row, 10)?,
             empty_since: read_u64(row, 11)?,
+            newest_key: None,
+            due: read_u64(row, 12)?,
         };
-        Ok(Self { id: row.get(0)?, log, due: read_u64(row, 12)? })
+        Ok(Self { id: row.get(0)?, log })
     }
 
     pub(super) fn validated(self) -> Result<Self, StoreError> {
@@ -71,7 +78,7 @@ impl ChannelRow {
         self.bind_what_changes(&mut statement)?;
         statement.raw_bind_parameter(11, channel.as_str())?;
         statement.raw_bind_parameter(12, self.log.record.head.cursor.epoch as i64)?;
-        statement.raw_bind_parameter(13, self.due as i64)?;
+        statement.raw_bind_parameter(13, self.log.due as i64)?;
         statement.raw_execute()?;
         self.id = connection.last_insert_rowid();
         Ok(())
@@ -91,7 +98,7 @@ impl ChannelRow {
     /// Writes when the janitor maintains the channel next.
     pub(super) fn update_due(&self, connection: &Connection) -> rusqlite::Result<()> {
         let mut statement = connection.prepare_cached("UPDATE channels SET due = ?1 WHERE id = ?2")?;
-        statement.execute((self.due as i64, self.id)).map(|_| ())
+        statement.execute((self.log.due as i64, self.id)).map(|_| ())
     }
 
     fn bind_what_changes(&self, statement: &mut Statement<'_>) -> rusqlite::Result<()> {

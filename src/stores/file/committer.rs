@@ -17,11 +17,14 @@ use super::{
     lock_holders,
     notify_file::NotifyFile,
     probe,
-    request::{Operation, PendingReplies, Reply, Request, RequestResults, fail_all},
+    request::{Operation, PendingReplies, Reply, Request, RequestResults},
     shared_retention::OtherCommits,
     transaction::TxState,
 };
-use crate::store::StoreError;
+use crate::store::{
+    StoreError,
+    kit::{Fingerprints, WriteTransaction as _},
+};
 
 pub(super) struct Committer {
     core: Arc<Core>,
@@ -72,11 +75,11 @@ impl Committer {
             }
             Err(CommitError { origin, error }) => {
                 self.core.health.writes.record_failure(&self.core.paths.db, &error);
-                let channel = requests.first().and_then(|request| request.operation.channel());
+                let channel = requests.first().and_then(|request| request.write.channel());
                 if let (ErrorOrigin::Request, StoreError::Corrupt(_), Some(channel)) = (origin, &error, channel) {
                     self.core.quarantine.block_writes(&self.core.paths.db, channel.as_str(), &error);
                 }
-                fail_all(requests, error);
+                Request::fail(requests, error);
                 PendingReplies::default()
             }
         }
@@ -135,7 +138,7 @@ impl Committer {
         }
         let mut results = Vec::with_capacity(requests.len());
         for request in requests {
-            results.push(match self.execute_operation(now, &request.operation) {
+            results.push(match self.execute_operation(now, &request.write) {
                 Ok(reply) => Ok(reply),
                 Err(OperationError::Refused(error)) => Err(error),
                 Err(OperationError::Aborted(error)) => return Err(CommitError { origin: ErrorOrigin::Request, error }),
@@ -158,24 +161,24 @@ impl Committer {
     }
 
     fn execute_operation(&mut self, now: u64, operation: &Operation) -> Result<Reply, OperationError> {
-        let (db, state, quarantine) = (&self.db, &mut self.state, &self.core.quarantine);
+        let (mut writes, quarantine) = (self.state.writes(&self.db, now), &self.core.quarantine);
         match operation {
             Operation::Append(channel, append) => {
                 quarantine.check(channel.as_str()).map_err(OperationError::Refused)?;
-                state.append(db, now, channel, append).map(Reply::Appended)
+                writes.append(channel, append, Fingerprints::of(&append.events)).map(Reply::Appended)
             }
             Operation::Init(channel, events, expect) => {
-                let head = state.init(db, now, channel, events, *expect)?;
+                let head = writes.init(channel, events, *expect)?;
                 quarantine.lift(channel.as_str());
                 Ok(Reply::Head(head))
             }
             Operation::Delete(channel) => {
-                state.delete(db, now, channel)?;
+                writes.delete(channel)?;
                 quarantine.lift(channel.as_str());
                 Ok(Reply::Deleted)
             }
             Operation::Maintain(channels) => {
-                channels.iter().try_for_each(|channel| state.maintain(db, now, channel).map(drop))?;
+                channels.iter().try_for_each(|channel| writes.maintain(channel).map(drop))?;
                 Ok(Reply::Maintained)
             }
         }

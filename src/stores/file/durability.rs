@@ -108,13 +108,20 @@ const SYNC_THREADS: usize = 2;
 #[cfg(test)]
 #[cfg(unix)]
 mod tests {
-    use tokio::sync::oneshot;
+    use std::{
+        future::Future as _,
+        pin::pin,
+        task::{Context, Poll, Waker},
+    };
 
     use super::*;
-    use crate::stores::file::{
-        file_system::FileSystems,
-        options::FileOptions,
-        request::{Operation, Reply, Request},
+    use crate::{
+        store::kit::write_queue::WriteBudget,
+        stores::file::{
+            file_system::FileSystems,
+            options::FileOptions,
+            request::{Operation, Reply, Request},
+        },
     };
 
     fn core_on_files(name: &str) -> (std::path::PathBuf, Core) {
@@ -128,10 +135,13 @@ mod tests {
     }
 
     fn acknowledged(acknowledger: &Acknowledger, core: &Core) -> Result<Reply, StoreError> {
-        let (reply_sender, mut reply) = oneshot::channel();
-        let request = Request { operation: Operation::Maintain(Vec::new()), reply_sender };
+        let reservation = WriteBudget::default().reserve(0).unwrap();
+        let (request, answer) = Request::new(Operation::Maintain(Vec::new()), reservation);
         acknowledger.acknowledge(core, PendingReplies::new(vec![request], vec![Ok(Reply::Maintained)]));
-        reply.try_recv().unwrap()
+        match pin!(answer).poll(&mut Context::from_waker(Waker::noop())) {
+            Poll::Ready(reply) => reply,
+            Poll::Pending => panic!("it is acknowledged"),
+        }
     }
 
     #[test]

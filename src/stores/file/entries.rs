@@ -1,12 +1,12 @@
-//! Inserts new entries and their keys.
+//! Finds and inserts keys.
 
 use rusqlite::{Connection, OptionalExtension as _};
 
-use super::{channel_row::ChannelRow, columns::read_u64, commit_error::OperationError, entry_row};
+use super::{channel_row::ChannelRow, columns::read_u64, commit_error::OperationError};
 use crate::{
     cursor::Cursor,
     event::EventKey,
-    store::{Entry, Receipt, kit::Known},
+    store::{Receipt, kit::Known},
 };
 
 /// The append of a key, if it happened at `since` or later.
@@ -24,13 +24,6 @@ pub(super) fn find_key(
         Ok(Known { receipt, print: row.get::<_, Option<i64>>(3)?.map(|print| print as u64) })
     });
     Ok(found.optional()?)
-}
-
-/// Appends an entry, and counts it in the channel's row.
-pub(super) fn insert_entry(db: &Connection, channel_row: &mut ChannelRow, entry: &Entry) -> Result<(), OperationError> {
-    entry_row::insert(db, channel_row.id, entry)?;
-    channel_row.log.add(entry);
-    Ok(())
 }
 
 /// Remembers a key that was appended at `stamp`.

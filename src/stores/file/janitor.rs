@@ -181,7 +181,7 @@ impl Step<'_> {
             let result = self.try_in_savepoint(state, |state| {
                 let channel = name.insert(name_of(db, *id)?);
                 // If the name in the row is damaged, the index does not find this row by it, but none or another.
-                match state.maintain(db, now, channel)? {
+                match state.writes(db, now).maintain(channel)? {
                     Some(found) if found == *id => Ok(()),
                     _ => Err(corrupt(format!("looking up the name of channel {id} does not find it")).into()),
                 }
@@ -223,7 +223,7 @@ fn bring_forward(db: &Connection, keep: &Keep, now: u64, after: i64) -> Result<(
         let is_late = match ChannelRow::from_row(row) {
             Ok(channel_row) => {
                 retention::is_exceeded(keep, &channel_row, now)
-                    || retention::next_maintenance(&channel_row, keep, now) < channel_row.due
+                    || retention::next_maintenance(&channel_row, keep, now) < channel_row.log.due
             }
             // Maintaining it reports the damage.
             Err(_) => true,

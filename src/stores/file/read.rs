@@ -15,7 +15,7 @@ use crate::{
     cursor::Cursor,
     store::{
         Limit, Page, Start, StoreError,
-        kit::{Keep, PageBuilder},
+        kit::{Keep, LogState, PageBuilder},
         resume::Record,
     },
 };
@@ -64,7 +64,8 @@ pub(super) fn find_row(
         forgotten_seq = row.log.record.head.cursor.seq;
     }
     let (epoch, floor) = floors::of_channel(db, channel).map_err(from_sql)?;
-    Ok(Some(ChannelRow::new(Record::absent(epoch, floor.max(forgotten_seq), channel).head.cursor, 0, 0)))
+    let start = Record::absent(epoch, floor.max(forgotten_seq), channel).head.cursor;
+    Ok(Some(ChannelRow { id: 0, log: LogState::new(start, 0) }))
 }
 
 /// A channel in one snapshot.

@@ -1,19 +1,13 @@
 //! Requests to the writer, and its replies.
 
-use std::sync::Arc;
-
-use tokio::sync::oneshot;
-
 use crate::{
     channel::Channel,
     event::Event,
-    store::{Append, Appended, Expect, Head, StoreError},
+    store::{Append, Appended, Expect, Head, StoreError, kit::write_queue::Waiting},
 };
 
-pub(super) struct Request {
-    pub(super) operation: Operation,
-    pub(super) reply_sender: ReplySender,
-}
+/// An operation that waits for the writer, and its caller.
+pub(super) type Request = Waiting<Operation, Reply>;
 
 pub(super) enum Operation {
     Append(Channel, Append),
@@ -35,9 +29,7 @@ pub(super) type RequestResults = Vec<Result<Reply, StoreError>>;
 
 /// The results of a transaction that have not been sent yet.
 #[derive(Default)]
-pub(super) struct PendingReplies(Vec<(ReplySender, Result<Reply, StoreError>)>);
-
-pub(super) type ReplySender = oneshot::Sender<Result<Reply, StoreError>>;
+pub(super) struct PendingReplies(Vec<(Waiting<(), Reply>, Result<Reply, StoreError>)>);
 
 impl Operation {
     /// The channel, if the operation concerns one only.
@@ -49,20 +41,20 @@ impl Operation {
     }
 
     /// Roughly how many bytes it writes.
-    pub(super) fn size(&self) -> usize {
+    pub(super) fn size(&self) -> u64 {
         let events = match self {
             Self::Append(_, append) => append.events.as_slice(),
             Self::Init(_, events, _) => events,
             Self::Delete(_) => &[],
-            Self::Maintain(channels) => return 512 * channels.len(),
+            Self::Maintain(channels) => return 512 * channels.len() as u64,
         };
-        256 + events.iter().map(|event| event.data().len() + 256).sum::<usize>()
+        256 + events.iter().map(|event| event.data().len() as u64 + 256).sum::<u64>()
     }
 }
 
 impl PendingReplies {
-    pub(super) fn new(requests: Vec<Request>, results: Vec<Result<Reply, StoreError>>) -> Self {
-        Self(requests.into_iter().map(|request| request.reply_sender).zip(results).collect())
+    pub(super) fn new(requests: Vec<Request>, results: RequestResults) -> Self {
+        Self(requests.into_iter().map(|request| request.split().1).zip(results).collect())
     }
 
     pub(super) fn merge(mut self, others: Self) -> Self {
@@ -71,10 +63,7 @@ impl PendingReplies {
     }
 
     pub(super) fn send(self) {
-        for (reply_sender, reply) in self.0 {
-            // The caller may have gone.
-            _ = reply_sender.send(reply);
-        }
+        self.0.into_iter().for_each(|(caller, reply)| caller.answer(reply));
     }
 
     pub(super) fn is_empty(&self) -> bool {
@@ -83,18 +72,6 @@ impl PendingReplies {
 
     /// Sends all of them the same error instead.
     pub(super) fn fail(self, error: StoreError) {
-        fail(self.0.into_iter().map(|(reply_sender, _)| reply_sender), error);
-    }
-}
-
-/// Sends all of them the same error.
-pub(super) fn fail_all(requests: impl IntoIterator<Item = Request>, error: StoreError) {
-    fail(requests.into_iter().map(|request| request.reply_sender), error);
-}
-
-fn fail(waiting: impl Iterator<Item = ReplySender>, error: StoreError) {
-    let error = Arc::new(error);
-    for reply_sender in waiting {
-        _ = reply_sender.send(Err(StoreError::shared(Arc::clone(&error))));
+        Waiting::fail(self.0.into_iter().map(|(caller, _)| caller), error);
     }
 }

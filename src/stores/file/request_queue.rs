@@ -1,23 +1,29 @@
 //! The requests that wait for the writer, and how its threads wait for them.
+//!
+//! Not [`WriteQueues`](crate::store::kit::write_queue::WriteQueues), whose tasks belong to an async runtime: here threads
+//! that may block take the requests, or whichever task finds the writer free.
 
 use std::{
-    collections::VecDeque,
     sync::{Condvar, Mutex, MutexGuard, PoisonError},
     thread,
     time::{Duration, Instant},
 };
 
-use super::request::{self, Request};
-use crate::store::StoreError;
+use super::request::{Operation, Reply, Request};
+use crate::store::{
+    StoreError,
+    kit::write_queue::{Answer, WriteBudget, WriteQueue},
+};
 
 #[derive(Default)]
 pub(super) struct RequestQueue {
+    budget: WriteBudget,
     state: Mutex<State>,
     ready: Condvar,
 }
 
 struct State {
-    waiting: VecDeque<Request>,
+    waiting: WriteQueue<Operation, Reply>,
     /// The last handle of the store was dropped.
     closed: bool,
     /// A thread has ended or panicked: no request is served any more.
@@ -47,13 +53,15 @@ pub(super) enum Wake {
 }
 
 impl RequestQueue {
-    pub(super) fn push(&self, request: Request) -> Result<Contention, StoreError> {
+    pub(super) fn push(&self, operation: Operation) -> Result<(Answer<Reply>, Contention), StoreError> {
+        let reservation = self.budget.reserve(operation.size())?;
+        let (request, answer) = Request::new(operation, reservation);
         let mut state = self.lock();
         if state.writer_ended {
             return Err(StoreError::Unavailable("the writer ended; open the store again".into()));
         }
-        state.waiting.push_back(request);
-        Ok(state.contention())
+        state.waiting.push(request);
+        Ok((answer, state.contention()))
     }
 
     /// Wakes a thread to look at the queue.
@@ -100,18 +108,11 @@ impl RequestQueue {
 
     /// Takes as many requests as one transaction should have, without those that were cancelled.
     pub(super) fn take(&self) -> Vec<Request> {
-        let mut state = self.lock();
-        let (mut taken, mut size) = (Vec::new(), 0);
-        while let Some(request) = state.waiting.pop_front() {
-            if request.reply_sender.is_closed() {
-                continue;
-            }
-            size += request.operation.size();
-            taken.push(request);
-            if size >= MAX_TX_BYTES {
-                break;
-            }
-        }
+        let (mut state, mut size) = (self.lock(), 0);
+        let taken = state.waiting.take(|taken, _| {
+            size += taken.last().map_or(0, Request::bytes);
+            size < MAX_TX_BYTES
+        });
         state.single_txs = if taken.len() > 1 { 0 } else { state.single_txs.saturating_add(1) };
         taken
     }
@@ -126,9 +127,9 @@ impl RequestQueue {
     pub(super) fn end(&self) {
         let mut state = self.lock();
         state.writer_ended = true;
-        let left = std::mem::take(&mut state.waiting);
+        let left = state.waiting.take_all();
         drop(state);
-        request::fail_all(left, StoreError::Unavailable("the writer ended; open the store again".into()));
+        Request::fail(left, StoreError::Unavailable("the writer ended; open the store again".into()));
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -153,7 +154,7 @@ impl State {
 }
 
 /// The bytes of requests that one transaction takes, roughly, so that none takes long.
-const MAX_TX_BYTES: usize = 1 << 20;
+const MAX_TX_BYTES: u64 = 1 << 20;
 
 /// After this many transactions with one request, contention is no longer likely.
 const RECENT_TXS: u32 = 4;

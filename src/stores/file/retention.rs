@@ -20,11 +20,7 @@ pub(super) fn is_exceeded(keep: &Keep, channel_row: &ChannelRow, now: u64) -> bo
 /// maintenance is a write.
 pub(super) fn next_maintenance(channel_row: &ChannelRow, keep: &Keep, now: u64) -> u64 {
     match channel_row.log.count() {
-        0 => {
-            let forgotten = channel_row.log.empty_since.saturating_add(keep.forget_after).saturating_add(1);
-            // If that is past, a key keeps the record.
-            if forgotten > now { forgotten } else { now.saturating_add(keep.key_window).saturating_add(1) }
-        }
+        0 => channel_row.log.next_due(keep, now),
         _ => too_old_at(keep, channel_row.log.oldest),
     }
 }
@@ -72,13 +68,13 @@ pub(super) fn trim(
 
 /// Whether the record has been without entries and keys for longer than `forget_after`.
 pub(super) fn is_forgotten(db: &Connection, channel_row: &ChannelRow, keep: &Keep, now: u64) -> rusqlite::Result<bool> {
-    if !channel_row.log.is_over(keep, now) {
-        return Ok(false);
-    }
-    let since = keep.oldest_key(now);
+    Ok(channel_row.log.is_over(keep, now) && !has_keys(db, channel_row, keep.oldest_key(now))?)
+}
+
+/// Whether a key of the channel was first appended at `since` or later.
+pub(super) fn has_keys(db: &Connection, channel_row: &ChannelRow, since: u64) -> rusqlite::Result<bool> {
     let sql = "SELECT EXISTS (SELECT 1 FROM keys WHERE channel = ?1 AND came >= ?2)";
-    let has_keys: bool = db.prepare_cached(sql)?.query_row((channel_row.id, since as i64), |row| row.get(0))?;
-    Ok(!has_keys)
+    db.prepare_cached(sql)?.query_row((channel_row.id, since as i64), |row| row.get(0))
 }
 
 /// Drops some expired keys of any channel; returns how many.

@@ -103,17 +103,6 @@ impl RowCache {
         Ok(())
     }
 
-    /// Removes the record and raises the floor above it.
-    pub(super) fn forget(
-        &mut self,
-        db: &Connection,
-        channel: &Channel,
-        row: &ChannelRow,
-    ) -> Result<(), OperationError> {
-        self.raise_floor(db, channel, row.log.record.head.cursor.seq)?;
-        self.remove(db, channel, row.id)
-    }
-
     /// Removes the record; the janitor removes its entries and keys later.
     pub(super) fn remove(&mut self, db: &Connection, channel: &Channel, id: i64) -> Result<(), OperationError> {
         db.prepare_cached("DELETE FROM channels WHERE id = ?1")?.execute([id])?;

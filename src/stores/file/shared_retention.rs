@@ -53,8 +53,8 @@ impl SharedRetention {
         let mut statement = db.prepare_cached(sql)?;
         let mut rows = statement.query([])?;
         while let Some(row) = rows.next()? {
-            let [events, bytes, age] = [read_u64(row, 0)?, read_u64(row, 1)?, read_u64(row, 2)?];
-            let keep = Keep { events, bytes, age, forget_after: read_u64(row, 3)?, key_window: read_u64(row, 4)? };
+            let number = |column| read_u64(row, column);
+            let keep = Keep::from_numbers([number(0)?, number(1)?, number(2)?, number(3)?, number(4)?]);
             let announced = read_u64(row, 5)?;
             if keep == self.own {
                 self.announced = Some(announced);
@@ -82,7 +82,7 @@ impl SharedRetention {
         }
         db.execute_batch(TABLE)?;
         db.execute("DELETE FROM users WHERE said < ?1", [now.saturating_sub(DELETE_AFTER) as i64])?;
-        let Keep { events, bytes, age, forget_after, key_window } = self.own;
+        let [events, bytes, age, forget_after, key_window] = self.own.to_numbers();
         let row = [events, bytes, age, forget_after, key_window, now].map(|number| number as i64);
         db.execute("INSERT OR REPLACE INTO users VALUES (?1, ?2, ?3, ?4, ?5, ?6)", row)?;
         self.announced = Some(now);

@@ -5,7 +5,8 @@ use rusqlite::Connection;
 use super::{
     channel_row::ChannelRow,
     commit_error::OperationError,
-    entries::{find_key, insert_entry, insert_key},
+    entries::{find_key, insert_key},
+    entry_row,
     notify_file::Changed,
     retention,
     row_cache::RowCache,
@@ -13,12 +14,10 @@ use super::{
 };
 use crate::{
     channel::Channel,
-    cursor::Cursor,
-    event::{Event, EventKey},
+    event::EventKey,
     store::{
-        Append, Appended, Change, Entry, Expect, Head, StoreError,
-        kit::{Addition, Before, Decision, Fingerprints, Keep, Sequencer, init_start},
-        resume,
+        Change, Entry, Head, StoreError,
+        kit::{Keep, Known, LogState, WriteTransaction},
     },
 };
 
@@ -67,185 +66,141 @@ impl TxState {
         std::mem::take(&mut self.rows.left_garbage)
     }
 
-    pub(super) fn append(
-        &mut self,
-        db: &Connection,
-        now: u64,
-        channel: &Channel,
-        append: &Append,
-    ) -> Result<Appended, OperationError> {
-        let row = self.retained_row(db, now, channel)?;
-        let before = self.before(db, channel, row.as_ref())?;
-        let stamp = row.as_ref().map_or(now, |row| row.log.stamp(now));
-        let since = self.retention.keep.oldest_key(now);
-        let known = |key: &EventKey| match &row {
-            Some(row) => find_key(db, row, key, since),
-            None => Ok(None),
-        };
-        let draft = match before.decide(append, Fingerprints::of(&append.events), known)? {
-            Decision::Unchanged(appended) => return Ok(appended),
-            Decision::Write(draft) => draft,
-        };
-        let mut row = match row {
-            Some(row) => row,
-            None => self.insert_row(db, now, channel, before.head().cursor)?,
-        };
-        let Addition { appended, keys, .. } = draft.complete(channel, append.events.clone(), stamp, resume::fresh_tag);
-        for entry in &appended.entries {
-            insert_entry(db, &mut row, entry)?;
-        }
-        for (key, known) in keys {
-            insert_key(db, row.id, &key, known, stamp)?;
-        }
-        row.log.record.head = appended.head;
-        retention::trim(db, &mut row, &self.retention.keep, now, appended.entries.len() as u64)?;
-        // A channel that was empty was to be maintained when its record expires, which may be later than its entries
-        // do.
-        let next = retention::next_maintenance(&row, &self.retention.keep, now);
-        if next < row.due {
-            row.due = next;
-            row.update_due(db)?;
-        }
-        self.record_changes(&row, channel, &appended.entries, append);
-        self.rows.store_row(channel, row);
-        Ok(appended)
+    /// The writes of the current transaction.
+    pub(super) fn writes<'a>(&'a mut self, db: &'a Connection, now: u64) -> Writes<'a> {
+        Writes { db, state: self, now }
     }
+}
 
-    fn record_changes(&mut self, row: &ChannelRow, channel: &Channel, entries: &[Entry], append: &Append) {
-        if let (Some(first), Some(last)) = (entries.first(), entries.last()) {
-            let (begin, end) = (first.cursor.seq, last.cursor.seq);
-            match self.notifications.last_mut() {
-                // Consecutive appends of one transaction to one channel are one notification.
-                Some(Changed::Entries { channel, last, .. }) if *channel == row.id && *last + 1 == begin => *last = end,
-                _ => self.notifications.push(Changed::Entries { channel: row.id, first: begin, last: end }),
-            }
-            self.changes.push(Change::Entries(entries.to_vec()));
-        }
-        if append.close {
-            self.record_head(row, channel);
-        }
-    }
+/// The writes of one transaction.
+pub(super) struct Writes<'a> {
+    db: &'a Connection,
+    state: &'a mut TxState,
+    now: u64,
+}
 
-    fn record_head(&mut self, row: &ChannelRow, channel: &Channel) {
-        self.notifications.push(Changed::Head { channel: row.id });
-        self.changes.push(Change::Head(channel.clone(), row.log.record.head));
-    }
-
-    pub(super) fn init(
-        &mut self,
-        db: &Connection,
-        now: u64,
-        channel: &Channel,
-        events: &[Event],
-        expect: Expect,
-    ) -> Result<Head, OperationError> {
-        let (above, stamp) = match self.retained_row(db, now, channel) {
-            Ok(old) => {
-                let before = self.before(db, channel, old.as_ref())?;
-                before.check(expect)?;
-                let stamp = old.as_ref().map_or(now, |row| row.log.stamp(now));
-                if let Some(old) = old {
-                    self.rows.remove(db, channel, old.id)?;
-                }
-                (before.head().cursor.seq, stamp)
-            }
-            // Only `Expect::Any` can hold for a record that cannot be read.
-            Err(OperationError::Aborted(StoreError::Corrupt(_))) if expect == Expect::Any => {
-                (self.rows.remove_damaged(db, channel)?.max(self.rows.floor(db, channel)?), now)
-            }
-            Err(error) => return Err(error),
-        };
-        let start = init_start(channel, above);
-        let mut row = self.insert_row(db, now, channel, start)?;
-        let mut log = Sequencer::new(channel, start, stamp);
-        for event in events {
-            insert_entry(db, &mut row, &log.entry(event.clone(), resume::fresh_tag()))?;
-        }
-        retention::trim(db, &mut row, &self.retention.keep, now, events.len() as u64)?;
-        let head = row.log.record.head;
-        self.record_head(&row, channel);
-        self.rows.store_row(channel, row);
-        Ok(head)
-    }
-
-    pub(super) fn delete(&mut self, db: &Connection, now: u64, channel: &Channel) -> Result<(), OperationError> {
-        match self.retained_row(db, now, channel) {
-            Ok(None) => return Ok(()),
-            Ok(Some(row)) => self.rows.forget(db, channel, &row)?,
-            Err(OperationError::Aborted(StoreError::Corrupt(_))) => {
-                let above = self.rows.remove_damaged(db, channel)?;
-                self.rows.raise_floor(db, channel, above)?;
-            }
-            Err(error) => return Err(error),
-        }
-        // A removed channel has no id that other processes could look up.
-        self.notifications.push(Changed::Anything);
-        let head = self.rows.absent_head(db, channel)?;
-        self.changes.push(Change::Head(channel.clone(), head));
-        Ok(())
-    }
-
+impl Writes<'_> {
     /// Applies retention to one channel. Returns the id of its record, if it had one.
-    pub(super) fn maintain(
-        &mut self,
-        db: &Connection,
-        now: u64,
-        channel: &Channel,
-    ) -> Result<Option<i64>, OperationError> {
-        let found = self.rows.row(db, channel)?.map(|row| row.id);
-        if let Some(mut row) = self.retained_row(db, now, channel)? {
-            row.due = retention::next_maintenance(&row, &self.retention.keep, now);
-            row.update_due(db)?;
-            self.rows.store_row(channel, row);
+    pub(super) fn maintain(&mut self, channel: &Channel) -> Result<Option<i64>, OperationError> {
+        let found = self.row(channel)?.map(|row| row.id);
+        if let Some(mut row) = self.retained(channel)? {
+            row.log.due = retention::next_maintenance(&row, &self.state.retention.keep, self.now);
+            row.update_due(self.db)?;
+            self.state.rows.store_row(channel, row);
         }
         Ok(found)
     }
 
-    /// The channel's row, after retention was applied to it.
-    fn retained_row(
-        &mut self,
-        db: &Connection,
-        now: u64,
-        channel: &Channel,
-    ) -> Result<Option<ChannelRow>, OperationError> {
-        let Some(mut row) = self.rows.row(db, channel)? else { return Ok(None) };
-        // Age is judged by this process's clock, not by stamps: else a process whose clock is ahead would make all
-        // others drop young entries.
-        if retention::trim(db, &mut row, &self.retention.keep, now, 0)? {
-            self.rows.store_row(channel, row.clone());
+    /// Notifies other processes.
+    fn notify(&mut self, changed: Changed) {
+        match (self.state.notifications.last_mut(), &changed) {
+            // Consecutive appends of one transaction to one channel are one notification.
+            (Some(Changed::Entries { channel, last, .. }), Changed::Entries { channel: same, first, last: end })
+                if channel == same && *last + 1 == *first =>
+            {
+                *last = *end;
+            }
+            _ => self.state.notifications.push(changed),
         }
-        if retention::is_forgotten(db, &row, &self.retention.keep, now)? {
-            self.rows.forget(db, channel, &row)?;
-            return Ok(None);
-        }
-        Ok(Some(row))
+    }
+}
+
+impl WriteTransaction for Writes<'_> {
+    type Row = ChannelRow;
+    type Error = OperationError;
+
+    fn limits(&self) -> (Keep, u64) {
+        (self.state.retention.keep, self.now)
     }
 
-    fn insert_row(
-        &mut self,
-        db: &Connection,
-        now: u64,
-        channel: &Channel,
-        start: Cursor,
-    ) -> Result<ChannelRow, OperationError> {
-        let mut row = ChannelRow::new(start, now, 0);
+    fn row(&mut self, channel: &Channel) -> Result<Option<ChannelRow>, OperationError> {
+        self.state.rows.row(self.db, channel)
+    }
+
+    fn absent_head(&mut self, channel: &Channel) -> Result<Head, OperationError> {
+        self.state.rows.absent_head(self.db, channel)
+    }
+
+    fn create(&mut self, channel: &Channel, log: LogState) -> Result<ChannelRow, OperationError> {
+        let (mut row, keep) = (ChannelRow { id: 0, log }, &self.state.retention.keep);
         // Entries usually follow; if none do, the first maintenance finds nothing to do.
-        row.due = retention::next_maintenance(&row, &self.retention.keep, now)
-            .min(retention::too_old_at(&self.retention.keep, now));
-        row.insert(db, channel)?;
+        row.log.due = retention::next_maintenance(&row, keep, self.now).min(retention::too_old_at(keep, self.now));
+        row.insert(self.db, channel)?;
         Ok(row)
     }
 
-    /// The channel with this row, or none.
-    fn before(
+    fn store(&mut self, channel: &Channel, row: &mut ChannelRow) -> Result<(), OperationError> {
+        // A channel that was empty was to be maintained when its record expires, which may be later than its entries do.
+        let next = retention::next_maintenance(row, &self.state.retention.keep, self.now);
+        if next < row.log.due {
+            row.log.due = next;
+            row.update_due(self.db)?;
+        }
+        self.state.rows.store_row(channel, row.clone());
+        Ok(())
+    }
+
+    fn remove(&mut self, channel: &Channel, row: ChannelRow) -> Result<(), OperationError> {
+        self.state.rows.remove(self.db, channel, row.id)
+    }
+
+    fn remove_damaged(&mut self, channel: &Channel, error: OperationError) -> Result<u64, OperationError> {
+        match error {
+            OperationError::Aborted(StoreError::Corrupt(_)) => self.state.rows.remove_damaged(self.db, channel),
+            error => Err(error),
+        }
+    }
+
+    fn raise_floor(&mut self, channel: &Channel, seq: u64) -> Result<(), OperationError> {
+        self.state.rows.raise_floor(self.db, channel, seq)
+    }
+
+    fn insert_entry(&mut self, row: &ChannelRow, entry: &Entry) -> Result<(), OperationError> {
+        Ok(entry_row::insert(self.db, row.id, entry)?)
+    }
+
+    fn key(
         &mut self,
-        db: &Connection,
-        channel: &Channel,
-        row: Option<&ChannelRow>,
-    ) -> Result<Before, OperationError> {
-        Ok(match row {
-            Some(row) => Before::recorded(row.log.record.head),
-            None => Before::absent(self.rows.absent_head(db, channel)?),
-        })
+        _: &Channel,
+        row: &ChannelRow,
+        key: &EventKey,
+        since: u64,
+    ) -> Result<Option<Known>, OperationError> {
+        find_key(self.db, row, key, since)
+    }
+
+    fn insert_key(
+        &mut self,
+        _: &Channel,
+        row: &ChannelRow,
+        key: &EventKey,
+        known: Known,
+        stamp: u64,
+    ) -> Result<(), OperationError> {
+        insert_key(self.db, row.id, key, known, stamp)
+    }
+
+    fn trim(&mut self, _: &Channel, row: &mut ChannelRow, added: usize) -> Result<bool, OperationError> {
+        Ok(retention::trim(self.db, row, &self.state.retention.keep, self.now, added as u64)?)
+    }
+
+    fn has_keys(&mut self, _: &Channel, row: &ChannelRow, since: u64) -> Result<bool, OperationError> {
+        Ok(retention::has_keys(self.db, row, since)?)
+    }
+
+    fn changed(&mut self, row: Option<&ChannelRow>, change: Change) {
+        let changed = match (row, &change) {
+            (Some(row), Change::Entries(entries)) => match (entries.first(), entries.last()) {
+                (Some(first), Some(last)) => {
+                    Changed::Entries { channel: row.id, first: first.cursor.seq, last: last.cursor.seq }
+                }
+                _ => return,
+            },
+            (Some(row), _) => Changed::Head { channel: row.id },
+            // A removed channel has no id that other processes could look up.
+            (None, _) => Changed::Anything,
+        };
+        self.notify(changed);
+        self.state.changes.push(change);
     }
 }

@@ -10,11 +10,9 @@ use std::{
     time::Duration,
 };
 
-use tokio::sync::oneshot;
-
 use super::{
     options::Durability,
-    request::{Operation, Reply, Request},
+    request::{Operation, Reply},
     request_queue::{Contention, RequestQueue},
     writer::{Served, Writer},
 };
@@ -40,8 +38,7 @@ impl WriteHandle {
     pub(super) async fn submit(&self, operation: Operation) -> Result<Reply, StoreError> {
         let WriteQueue { queue, may_combine, .. } = &*self.0;
         let combines = *may_combine && operation.size() <= MAX_COMBINED_BYTES;
-        let (reply_sender, reply) = oneshot::channel();
-        let contention = queue.push(Request { operation, reply_sender })?;
+        let (answer, contention) = queue.push(operation)?;
         if !combines {
             queue.wake_thread();
         } else {
@@ -51,7 +48,7 @@ impl WriteHandle {
             }
             self.0.combine();
         }
-        reply.await.unwrap_or_else(|_| Err(StoreError::Unknown("the writer ended before it replied".into())))
+        answer.await
     }
 }
 
@@ -93,7 +90,7 @@ impl Drop for WriteHandle {
 }
 
 /// Larger requests are left to the writer's thread.
-const MAX_COMBINED_BYTES: usize = 32 << 10;
+const MAX_COMBINED_BYTES: u64 = 32 << 10;
 
 /// How long a thread spins before it sleeps.
 const SPIN_TIME: Duration = Duration::from_micros(50);

@@ -25,7 +25,7 @@ use super::{
     lock_holders,
     notify_file::NotifyFile,
     probe,
-    request::{PendingReplies, fail_all},
+    request::{PendingReplies, Request},
     request_queue::RequestQueue,
     wal::Wal,
 };
@@ -78,7 +78,7 @@ impl Writer {
     pub(super) fn serve(&mut self, requests: &RequestQueue) -> PendingReplies {
         if let Err(error) = self.enter(self.core.options.timeout) {
             self.core.health.writes.record_failure(&self.core.paths.db, &error);
-            fail_all(requests.take(), error);
+            Request::fail(requests.take(), error);
             // Otherwise the thread would wake itself in a loop. The next commit sets it again.
             self.wal_should_restart = false;
             return PendingReplies::default();

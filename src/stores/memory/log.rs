@@ -18,7 +18,8 @@ use crate::{
 pub(super) struct Log {
     /// Shared by all entries, whichever equal `Channel` an append brings.
     channel: Channel,
-    /// That of `entries`.
+    /// That of `entries`. Its `due` distinguishes the record's place in the janitor's queue from that of a deleted one
+    /// of the same name.
     pub(super) state: LogState,
     /// The retained entries; dense, so a `seq` determines the index.
     entries: VecDeque<Entry>,
@@ -26,9 +27,6 @@ pub(super) struct Log {
     content: u64,
     keys: Keys,
     tags: Tags,
-    /// When the janitor checks the channel next. Distinguishes the record's place in the queue from that of a deleted
-    /// one of the same name.
-    pub(super) janitor_due: u64,
     /// The heap bytes that the store last counted for this log.
     pub(super) counted_bytes: u64,
 }
@@ -36,14 +34,15 @@ pub(super) struct Log {
 impl Log {
     /// An empty, open log that continues above `start`.
     pub(super) fn new(channel: Channel, start: Cursor, now: u64) -> Self {
-        let (entries, content, keys, tags, janitor_due, counted_bytes) = Default::default();
-        Self { channel, state: LogState::new(start, now), entries, content, keys, tags, janitor_due, counted_bytes }
+        let (entries, content, keys, tags, counted_bytes) = Default::default();
+        Self { channel, state: LogState::new(start, now), entries, content, keys, tags, counted_bytes }
     }
 
     /// Drops everything, and continues above `start`.
     pub(super) fn restart(&mut self, start: Cursor, now: u64) {
-        let new = Self::new(self.channel.clone(), start, now);
-        *self = Self { janitor_due: self.janitor_due, counted_bytes: self.counted_bytes, ..new };
+        let mut new = Self::new(self.channel.clone(), start, now);
+        (new.state.due, new.counted_bytes) = (self.state.due, self.counted_bytes);
+        *self = new;
     }
 
     /// The append of this key, if it is remembered.

@@ -72,7 +72,7 @@ impl Place {
                 return;
             }
             let Some((due, channel)) = self.janitor_queue.pop_front() else { return };
-            if self.logs.get(&channel).is_some_and(|log| log.janitor_due == due) {
+            if self.logs.get(&channel).is_some_and(|log| log.state.due == due) {
                 self.run_janitor(channel);
             }
         }
@@ -81,8 +81,8 @@ impl Place {
     fn run_janitor(&mut self, channel: Channel) {
         self.apply_retention(&channel);
         let Some(log) = self.logs.get_mut(&channel) else { return };
-        log.janitor_due = self.now.saturating_add(self.keep.period());
-        self.janitor_queue.push_back((log.janitor_due, channel));
+        log.state.due = self.now.saturating_add(self.keep.period());
+        self.janitor_queue.push_back((log.state.due, channel));
     }
 
     pub(super) fn append(
@@ -225,7 +225,7 @@ impl Place {
                 self.names.insert(channel.clone());
                 self.counted_bytes += heap_size::shared_text(channel.as_str());
                 let log = none.insert(Log::new(channel.clone(), start, self.now));
-                log.janitor_due = janitor_due;
+                log.state.due = janitor_due;
                 log
             }
         }
@@ -258,8 +258,7 @@ impl Place {
         }
         // The entries of removed channels are purged once they are the majority, which amortises over the removals.
         if self.janitor_queue.len() > 2 * self.logs.len() {
-            self.janitor_queue
-                .retain(|(due, channel)| self.logs.get(channel).is_some_and(|log| log.janitor_due == *due));
+            self.janitor_queue.retain(|(due, channel)| self.logs.get(channel).is_some_and(|log| log.state.due == *due));
             heap_size::shrink_deque(&mut self.janitor_queue);
         }
         log
@@ -319,7 +318,7 @@ mod tests {
         let live = place
             .janitor_queue
             .iter()
-            .filter(|(due, channel)| place.logs.get(channel).is_some_and(|l| l.janitor_due == *due));
+            .filter(|(due, channel)| place.logs.get(channel).is_some_and(|l| l.state.due == *due));
         assert_eq!(live.count(), 10);
     }
 
@@ -331,8 +330,7 @@ mod tests {
         let begin = |place: &mut Place, now: u64| {
             let before: Vec<_> = place.janitor_queue.iter().take(CHECKS_WHEN_FULL + 1).cloned().collect();
             place.begin(now);
-            let checked =
-                before.into_iter().filter(|(due, channel)| place.logs.get(channel).unwrap().janitor_due > *due);
+            let checked = before.into_iter().filter(|(due, channel)| place.logs.get(channel).unwrap().state.due > *due);
             checked.count()
         };
         assert_eq!(begin(&mut place, period - 1), 0);

@@ -30,7 +30,7 @@ impl ChannelState {
         let changes = inner.connection.changes();
         let place = inner.place().await?;
         let log = inner.log(Arc::clone(&place), channel, ReadFrom::Leader);
-        let seen = inner.queues.seen(channel);
+        let seen = inner.states.seen(channel);
         let bucket = Place::floor_of(channel);
         // A channel that is not known yet is mostly absent, so both are requested at once.
         let (last, floor) = match state.as_ref().and_then(|state| state.record) {
@@ -41,7 +41,7 @@ impl ChannelState {
             }
         };
         let at = last.as_ref().map_or(0, |last| last.at);
-        inner.queues.lower_seen(channel, seen, at);
+        inner.states.lower_seen(channel, seen, at);
         inner.note_seen(channel, at);
         let record = last.as_ref().map(|last| last.record).filter(|record| record.kind != Kind::Gone);
         let floor = match record {

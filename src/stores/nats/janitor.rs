@@ -165,7 +165,7 @@ pub(super) async fn run(inner: Weak<Inner>, period: Duration) {
     loop {
         tokio::time::sleep(jittered(period)).await;
         let Some(inner) = inner.upgrade() else { return };
-        inner.queues.forget_idle(IDLE_AFTER);
+        inner.states.forget_idle(IDLE_AFTER);
         inner.forget_listing();
         let swept = match inner.takes_turn(period).await {
             Ok(true) => inner.sweep(&mut notes).await,

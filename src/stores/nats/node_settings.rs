@@ -34,11 +34,11 @@ impl NodeSettings {
     pub(super) fn parse(text: &str) -> Option<Self> {
         let numbers: Option<Vec<u64>> = text.split(' ').map(|number| number.parse().ok()).collect();
         let [events, bytes, age, forget_after, key_window, published] = numbers?.try_into().ok()?;
-        Some(Self { keep: Keep { events, bytes, age, forget_after, key_window }, published })
+        Some(Self { keep: Keep::from_numbers([events, bytes, age, forget_after, key_window]), published })
     }
 
     pub(super) fn to_text(self) -> String {
-        let Keep { events, bytes, age, forget_after, key_window } = self.keep;
+        let [events, bytes, age, forget_after, key_window] = self.keep.to_numbers();
         format!("{events} {bytes} {age} {forget_after} {key_window} {}\n", self.published)
     }
 }

@@ -5,10 +5,10 @@ use std::sync::Arc;
 use tokio::runtime::Handle;
 
 use super::{
-    agreed_retention, connection::Connection, connection_settings::ConnectionSettings, consumer_slot::ConsumerSlot,
-    current_place::CurrentPlace, fairness, head_table::HeadCache, janitor, listing_cache::ListingCache,
-    node_settings::AgreedKeep, observed_health::ObservedHealth, page_ends::PageEnds, queue::Queues,
-    server_clock::ServerClock, settings::Settings, shared::Inner, turns::Turns,
+    agreed_retention, channel_states::ChannelStates, connection::Connection, connection_settings::ConnectionSettings,
+    consumer_slot::ConsumerSlot, current_place::CurrentPlace, fairness, head_table::HeadCache, janitor,
+    listing_cache::ListingCache, node_settings::AgreedKeep, observed_health::ObservedHealth, page_ends::PageEnds,
+    server_clock::ServerClock, settings::Settings, shared::Inner, turns::Turns, write::Queues,
 };
 use crate::store::OpenError;
 
@@ -29,9 +29,9 @@ impl Inner {
             observed_health: ObservedHealth::default(),
             listed: ListingCache::default(),
             heads: HeadCache::default(),
-            write_budget: Arc::default(),
             turns: Turns::new(),
             queues: Queues::default(),
+            states: ChannelStates::default(),
             ends: PageEnds::default(),
             consumer: ConsumerSlot::new(),
             settings,

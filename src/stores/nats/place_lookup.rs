@@ -63,7 +63,7 @@ impl Inner {
         }
         if before.is_some_and(|before| !before.is(&place)) {
             tracing::warn!(stream, "the JetStream stream was replaced or purged: readers of what is missing are reset");
-            self.queues.forget_all();
+            self.states.forget_all();
             self.ends.clear();
         }
         place

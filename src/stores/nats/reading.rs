@@ -62,13 +62,13 @@ impl Inner {
         read_from: ReadFrom,
     ) -> Result<Attempt, StoreError> {
         let log = self.log(self.place().await?, channel, read_from);
-        let seen = self.queues.seen(channel);
+        let seen = self.states.seen(channel);
         let last = log.get(Selector::Last).await?;
         let at = last.as_ref().map_or(0, |last| last.at);
         match read_from {
             ReadFrom::AnyReplica if at < seen => return Ok(Attempt::Retry),
             ReadFrom::AnyReplica => {}
-            ReadFrom::Leader => self.queues.lower_seen(channel, seen, at),
+            ReadFrom::Leader => self.states.lower_seen(channel, seen, at),
         }
         let Some(last) = last.filter(|last| last.record.kind != Kind::Gone) else {
             return self.read_absent(&log, start, at).await;

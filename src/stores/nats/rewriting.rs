@@ -7,9 +7,9 @@ use super::{
     place::Place,
     plan::{self, Planned},
     publishing::PublishOutcome,
-    queue::Removal,
     record::{Kind, Record},
     timing::in_time,
+    write::Removal,
     writer::{GroupFailure, HEADER_BYTES, Writer},
 };
 use crate::{

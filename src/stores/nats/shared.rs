@@ -5,10 +5,10 @@ use std::sync::Arc;
 use tokio::runtime::Handle;
 
 use super::{
-    api::ReadFrom, connection::Connection, consumer_slot::ConsumerSlot, current_place::CurrentPlace,
-    head_table::HeadCache, listing_cache::ListingCache, log::Log, node_settings::AgreedKeep,
-    observed_health::ObservedHealth, page_ends::PageEnds, place::Place, queue::Queues, server_clock::ServerClock,
-    settings::Settings, turns::Turns, write_budget::WriteBudget,
+    api::ReadFrom, channel_states::ChannelStates, connection::Connection, consumer_slot::ConsumerSlot,
+    current_place::CurrentPlace, head_table::HeadCache, listing_cache::ListingCache, log::Log,
+    node_settings::AgreedKeep, observed_health::ObservedHealth, page_ends::PageEnds, place::Place,
+    server_clock::ServerClock, settings::Settings, turns::Turns, write::Queues,
 };
 use crate::channel::Channel;
 
@@ -24,9 +24,10 @@ pub(super) struct Inner {
     pub(super) observed_health: ObservedHealth,
     pub(super) listed: ListingCache,
     pub(super) heads: HeadCache,
-    pub(super) write_budget: Arc<WriteBudget>,
     pub(super) turns: Turns,
+    /// The writes of this node that wait, or are in progress.
     pub(super) queues: Queues,
+    pub(super) states: ChannelStates,
     pub(super) ends: PageEnds,
     pub(super) consumer: ConsumerSlot,
 }
@@ -38,6 +39,6 @@ impl Inner {
     }
 
     pub(super) fn note_seen(&self, channel: &Channel, at: u64) {
-        self.queues.note_seen(channel, at);
+        self.states.note_seen(channel, at);
     }
 }

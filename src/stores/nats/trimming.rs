@@ -13,17 +13,17 @@ use super::{
     key_loader::keys_between,
     log::{Log, SearchFrom, SearchOrder},
     place::Place,
-    queue::{Removal, Work},
     record::{Kind, Record},
     shared::Inner,
     visibility::Visibility,
+    write::{Removal, Work},
 };
 use crate::{channel::Channel, store::StoreError};
 
 impl Inner {
     /// Removes a record that is no longer needed.
     pub(super) async fn forget(self: &Arc<Self>, channel: &Channel) -> Result<(), StoreError> {
-        self.write(channel, |answer| Work::Remove(Removal::IfForgotten, answer)).await
+        self.write(channel, Work::Remove(Removal::IfForgotten)).await.map(drop)
     }
 
     /// Removes a record that is no longer needed. If the stream accepts no writes now, returns the seq up to which the

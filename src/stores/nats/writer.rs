@@ -10,6 +10,7 @@ use super::{
     error::is_permission_denied,
     shared::Inner,
     timing::{in_time, jittered},
+    write::WriteTask,
 };
 use crate::{channel::Channel, store::StoreError};
 
@@ -17,7 +18,9 @@ use crate::{channel::Channel, store::StoreError};
 /// boxed.
 pub(super) struct Writer {
     pub(super) inner: Arc<Inner>,
+    /// That of the task.
     pub(super) channel: Channel,
+    pub(super) task: WriteTask,
     pub(super) state: Option<ChannelState>,
     /// Whether the state was confirmed by the leader since the current work began.
     pub(super) is_confirmed: bool,
@@ -30,6 +33,19 @@ pub(super) struct Writer {
 }
 
 impl Writer {
+    pub(super) fn new(inner: Arc<Inner>, task: WriteTask) -> Self {
+        Self {
+            inner,
+            channel: task.key().clone(),
+            task,
+            state: None,
+            is_confirmed: false,
+            own_announcement: None,
+            other_announcement: None,
+            asked_to_wait: false,
+        }
+    }
+
     /// Updates the state if it may have changed.
     pub(super) async fn refresh(&mut self, deadline: Instant) -> Result<(), StoreError> {
         let inner = Arc::clone(&self.inner);
@@ -44,7 +60,7 @@ impl Writer {
                 && Arc::ptr_eq(&state.place, &place)
                 && state.changes == inner.connection.changes()
                 && state.checked.elapsed() < TRUSTED_FOR
-                && state.at >= inner.queues.seen(&self.channel)
+                && state.at >= inner.states.seen(&self.channel)
         });
         if is_fresh {
             return Ok(());

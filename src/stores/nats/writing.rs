@@ -3,16 +3,15 @@
 
 use std::{collections::VecDeque, sync::Arc};
 
-use tokio::{sync::oneshot, time::Instant};
+use tokio::time::Instant;
 
 use super::{
     error::unavailable,
     plan::{self, ChannelBefore},
     publishing::PublishOutcome,
-    queue::{Job, Reply, Work},
     shared::Inner,
     timing::in_time,
-    write_budget::Reservation,
+    write::{Waiting, Work, Write, Written, joins, mismatch},
     writer::{GroupFailure, HEADER_BYTES, Writer},
 };
 use crate::{
@@ -21,110 +20,67 @@ use crate::{
 };
 
 impl Inner {
-    pub(super) async fn write<T>(
-        self: &Arc<Self>,
-        channel: &Channel,
-        work: impl FnOnce(Reply<T>) -> Work,
-    ) -> Result<T, StoreError> {
-        let (answer, answered) = oneshot::channel();
-        let work = work(answer);
-        let reservation = match work.bytes() {
-            Some(bytes) => Some(self.write_budget.reserve(bytes)?),
-            None => None,
-        };
-        let job = Job { work, deadline: Instant::now() + self.settings.timeout, reservation };
-        if self.queues.add(channel, job) {
-            let writer = Writer {
-                inner: Arc::clone(self),
-                channel: channel.clone(),
-                state: None,
-                is_confirmed: false,
-                own_announcement: None,
-                other_announcement: None,
-                asked_to_wait: false,
-            };
-            self.runtime.spawn(writer.run());
+    pub(super) async fn write(self: &Arc<Self>, channel: &Channel, work: Work) -> Result<Written, StoreError> {
+        let (bytes, deadline) = (work.bytes(channel), Instant::now() + self.settings.timeout);
+        let (answer, task) = self.queues.push(channel, Write { work, deadline }, bytes)?;
+        if let Some(task) = task {
+            self.runtime.spawn(Writer::new(Arc::clone(self), task).run());
         }
-        let answer = answered.await;
-        self.note_write(
-            answer.unwrap_or_else(|_| Err(StoreError::Unknown("the runtime of the store has shut down".into()))),
-        )
-    }
-}
-
-/// An append with a waiting caller.
-struct WaitingAppend {
-    append: Append,
-    answer: Reply<Appended>,
-    deadline: Instant,
-    _reservation: Option<Reservation>,
-}
-
-impl WaitingAppend {
-    fn of(job: Job) -> Option<Self> {
-        match job.work {
-            Work::Append(append, answer) => {
-                Some(Self { append, answer, deadline: job.deadline, _reservation: job.reservation })
-            }
-            Work::Init(..) | Work::Remove(..) => None,
-        }
+        self.note_write(answer.await)
     }
 }
 
 impl Writer {
     async fn run(mut self) {
-        self.state = self.inner.queues.take_state(&self.channel);
+        let inner = Arc::clone(&self.inner);
+        self.state = inner.states.take(&self.channel);
         loop {
-            let inner = Arc::clone(&self.inner);
-            let mut jobs = inner.queues.next(&self.channel);
-            if jobs.is_empty() {
+            let mut group = self.task.take(joins);
+            if group.is_empty() {
                 // Callers that were just answered may append again: then this task and its state are still at hand.
                 tokio::task::yield_now().await;
-                jobs = inner.queues.next_or_end(&self.channel, &mut self.state);
-                if jobs.is_empty() {
-                    return;
-                }
+                // Before the task ends, since another one may begin at once.
+                inner.states.put(&self.channel, self.state.take());
+                let Some(next) = self.task.next(joins) else { return };
+                self.state = inner.states.take(&self.channel);
+                group = next;
             }
             self.is_confirmed = false;
-            match jobs.pop() {
-                Some(Job { work: Work::Init(events, expect, answer), deadline, reservation: _reservation }) => {
-                    let done = Box::pin(self.init(events, expect, deadline)).await;
-                    self.end_turn().await;
-                    _ = answer.send(done);
-                }
-                Some(Job { work: Work::Remove(removal, answer), deadline, reservation: _reservation }) => {
-                    let done = Box::pin(self.remove(removal, deadline)).await;
-                    self.end_turn().await;
-                    _ = answer.send(done);
-                }
-                Some(append) => {
-                    jobs.push(append);
-                    self.append_all(jobs).await;
-                }
-                None => {}
+            let (appends, others): (Vec<_>, _) =
+                group.into_iter().partition(|waiting| waiting.write.append().is_some());
+            self.append_all(appends).await;
+            for waiting in others {
+                self.write_alone(waiting).await;
             }
         }
     }
 
-    async fn append_all(&mut self, jobs: Vec<Job>) {
-        let mut group: VecDeque<WaitingAppend> = jobs.into_iter().filter_map(WaitingAppend::of).collect();
-        while let Some(deadline) = group.front().map(|first| first.deadline) {
-            let appends: Vec<_> = group.iter().map(|waiting| &waiting.append).collect();
+    /// Writes what shares its message with nothing.
+    async fn write_alone(&mut self, waiting: Waiting) {
+        let (Write { work, deadline }, caller) = waiting.split();
+        let done = match work {
+            Work::Init(events, expect) => Box::pin(self.init(events, expect, deadline)).await.map(Written::Head),
+            Work::Remove(removal) => Box::pin(self.remove(removal, deadline)).await.map(|()| Written::Removed),
+            Work::Append(_) => Err(mismatch()),
+        };
+        self.end_turn().await;
+        caller.answer(done);
+    }
+
+    async fn append_all(&mut self, group: Vec<Waiting>) {
+        let mut group = VecDeque::from(group);
+        while let Some(deadline) = group.front().map(|first| first.write.deadline) {
+            let appends: Vec<_> = group.iter().filter_map(|waiting| waiting.write.append()).collect();
             let done = self.append_first(&appends, deadline).await;
             self.end_turn().await;
             match done {
                 Ok(answers) => {
                     for answer in answers {
                         let Some(waiting) = group.pop_front() else { break };
-                        _ = waiting.answer.send(answer);
+                        waiting.answer(answer.map(Written::Appended));
                     }
                 }
-                Err(GroupFailure { error, of }) => {
-                    let error = Arc::new(error);
-                    for waiting in group.drain(..of.min(group.len())) {
-                        _ = waiting.answer.send(Err(StoreError::shared(Arc::clone(&error))));
-                    }
-                }
+                Err(GroupFailure { error, of }) => Waiting::fail(group.drain(..of.min(group.len())), error),
             }
         }
     }

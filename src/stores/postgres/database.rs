@@ -25,10 +25,7 @@ use super::{
     sql::Sql,
     tls::Messages,
 };
-use crate::{
-    store::{Health, Source},
-    stores::absent_channels::AbsentChannels,
-};
+use crate::store::{Health, Source, kit::AbsentChannels};
 
 /// A parameter and its type, which is given so that no round trip asks for it.
 pub(super) type Param<'a> = (&'a (dyn ToSql + Sync), Type);

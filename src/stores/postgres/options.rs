@@ -194,11 +194,11 @@ impl PostgresOptions {
 
     fn settings(&self) -> Settings {
         let retention = self.retention.clone();
-        let Keep { events, bytes, age, forget_after, key_window } = Keep::new(&retention).at_most(MAX_LIMIT);
+        let keep = Keep::new(&retention).at_most(MAX_LIMIT).to_numbers();
         // Without configured sessions, every statement carries its settings.
         let bare = self.statements == Statements::Unprepared;
         Settings {
-            keep: [events, bytes, age, forget_after, key_window].map(|limit| limit as i64),
+            keep: keep.map(|limit| limit as i64),
             lock_ms: bare.then(|| self.lock_ms()),
             sync: self.sync().filter(|_| bare),
             clock: self.clock.clone(),

@@ -1,10 +1,10 @@
 //! One call to the server that carries many appends: how they are packed, and what the reply says about each. How the
 //! script decides is not known here.
 
-use std::{collections::HashMap, sync::Arc};
+use std::collections::HashMap;
 
 use redis::Value;
-use tokio::{sync::oneshot, time::Instant};
+use tokio::time::Instant;
 
 use super::{
     codec::{self, Unpacker},
@@ -15,8 +15,14 @@ use super::{
 use crate::{
     channel::Channel,
     cursor::{Cursor, epoch_of},
-    store::{Append, Appended, Expect, Head, Receipt, StoreError, fingerprint, kit::Sequencer},
+    store::{
+        Append, Appended, Expect, Head, Receipt, StoreError, fingerprint,
+        kit::{Sequencer, write_queue},
+    },
 };
+
+/// An append that waits to be sent, and its caller.
+pub(super) type Waiting = write_queue::Waiting<QueuedAppend, Appended>;
 
 /// One append that waits to be sent.
 pub(super) struct QueuedAppend {
@@ -25,7 +31,6 @@ pub(super) struct QueuedAppend {
     /// The tags of the new entries.
     pub(super) tags: Vec<u32>,
     pub(super) deadline: Instant,
-    pub(super) done: oneshot::Sender<Result<Appended, StoreError>>,
 }
 
 impl QueuedAppend {
@@ -58,17 +63,17 @@ pub(super) struct Call {
 struct AppendGroup {
     /// Index into the call's channels.
     channel: usize,
-    jobs: Vec<QueuedAppend>,
+    jobs: Vec<Waiting>,
     bytes: usize,
 }
 
 /// Splits what is too large for one call. Appends without a waiting caller are dropped here, before anything is sent.
-pub(super) fn split(jobs: Vec<QueuedAppend>, most_together: usize) -> Vec<Call> {
+pub(super) fn split(jobs: Vec<Waiting>, most_together: usize) -> Vec<Call> {
     let (mut calls, mut last) = (Vec::new(), Call::default());
     // The last group of each channel in the last call.
     let mut known: HashMap<Channel, usize> = HashMap::new();
-    for job in jobs.into_iter().filter(|job| !job.done.is_closed()) {
-        let bytes = job.size();
+    for job in jobs.into_iter().filter(|job| !job.is_abandoned()) {
+        let bytes = job.write.size();
         if last.bytes > 0 && last.bytes + bytes > MAX_BYTES {
             calls.push(std::mem::take(&mut last));
             known.clear();
@@ -81,11 +86,11 @@ pub(super) fn split(jobs: Vec<QueuedAppend>, most_together: usize) -> Vec<Call> 
 }
 
 impl Call {
-    fn add(&mut self, job: QueuedAppend, bytes: usize, known: &mut HashMap<Channel, usize>, most_together: usize) {
+    fn add(&mut self, job: Waiting, bytes: usize, known: &mut HashMap<Channel, usize>, most_together: usize) {
         self.bytes += bytes;
-        let before = known.get(&job.channel).copied();
+        let before = known.get(&job.write.channel).copied();
         let fits = |group: &&mut AppendGroup| {
-            let is_plain = job.is_plain() && group.jobs.first().is_some_and(QueuedAppend::is_plain);
+            let is_plain = job.write.is_plain() && group.jobs.first().is_some_and(|first| first.write.is_plain());
             is_plain && group.bytes + bytes <= most_together
         };
         if let Some(group) = before.and_then(|nth| self.groups.get_mut(nth)).filter(fits) {
@@ -95,16 +100,16 @@ impl Call {
         let channel = match before.and_then(|nth| self.groups.get(nth)) {
             Some(group) => group.channel,
             None => {
-                self.channels.push(job.channel.clone());
+                self.channels.push(job.write.channel.clone());
                 self.channels.len() - 1
             }
         };
-        known.insert(job.channel.clone(), self.groups.len());
+        known.insert(job.write.channel.clone(), self.groups.len());
         self.groups.push(AppendGroup { channel, jobs: vec![job], bytes });
     }
 
     fn deadline(&self) -> Option<Instant> {
-        self.groups.iter().flat_map(|group| &group.jobs).map(|job| job.deadline).min()
+        self.groups.iter().flat_map(|group| &group.jobs).map(|job| job.write.deadline).min()
     }
 
     pub(super) async fn send(self, shared: &Shared) {
@@ -120,12 +125,7 @@ impl Call {
                 let mut answers = answers.into_iter();
                 self.groups.into_iter().for_each(|group| group.answer(answers.next()));
             }
-            Err(error) => {
-                let error = Arc::new(error);
-                for job in self.groups.into_iter().flat_map(|group| group.jobs) {
-                    _ = job.done.send(Err(StoreError::shared(Arc::clone(&error))));
-                }
-            }
+            Err(error) => Waiting::fail(self.groups.into_iter().flat_map(|group| group.jobs), error),
         }
     }
 }
@@ -133,9 +133,9 @@ impl Call {
 impl AppendGroup {
     /// The arguments, as the script reads them.
     fn arguments(&self, place: u64, cmd: &mut redis::Cmd) {
-        let Some(first) = self.jobs.first() else { return };
+        let Some(first) = self.jobs.first().map(|job| &job.write) else { return };
         let (expect, keyed) = (codec::expectation(first.append.expect), first.has_keys());
-        let events = || self.jobs.iter().flat_map(|job| job.append.events.iter().zip(&job.tags));
+        let events = || self.jobs.iter().flat_map(|job| job.write.append.events.iter().zip(&job.write.tags));
         let flags = u8::from(first.append.close) + 2 * u8::from(keyed) + 4 * u8::from(!expect.is_empty());
         let absent = epoch_of(place, &first.channel);
         cmd.arg(codec::group_header(self.channel, events().count(), flags, absent));
@@ -151,7 +151,7 @@ impl AppendGroup {
 
     /// The fingerprints of all events, concatenated. A group with keys holds a single append.
     fn fingerprints(&self) -> Vec<u8> {
-        let events = self.jobs.iter().flat_map(|job| &job.append.events);
+        let events = self.jobs.iter().flat_map(|job| &job.write.append.events);
         events.flat_map(|event| event.key().map_or(0, |_| fingerprint(event)).to_be_bytes()).collect()
     }
 
@@ -177,17 +177,17 @@ impl AppendGroup {
         let Some(stamp) = answer.number() else { return self.fail(|| malformed("time")) };
         let mut last = head.cursor;
         for job in self.jobs {
-            let (done, mut appended) =
-                (job.done, appended(job.channel, job.append, &job.tags, last, stamp, &mut answer));
+            let (QueuedAppend { channel, append, tags, .. }, caller) = job.split();
+            let mut appended = appended(channel, append, &tags, last, stamp, &mut answer);
             last = appended.head.cursor;
             // A group of several appends closes nothing, and is refused when the channel is closed.
             appended.head.closed = head.closed;
-            _ = done.send(Ok(appended));
+            caller.answer(Ok(appended));
         }
     }
 
     fn fail(self, error: impl Fn() -> StoreError) {
-        self.jobs.into_iter().for_each(|job| _ = job.done.send(Err(error())));
+        self.jobs.into_iter().for_each(|job| job.answer(Err(error())));
     }
 }
 

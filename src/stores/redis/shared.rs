@@ -21,8 +21,10 @@ use super::{
 };
 use crate::{
     channel::Channel,
-    store::{StoreError, floor, kit::Keep},
-    stores::absent_channels::AbsentChannels,
+    store::{
+        StoreError, floor,
+        kit::{AbsentChannels, Keep},
+    },
 };
 
 /// What all operations of a store share.
