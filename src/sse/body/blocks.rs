@@ -52,7 +52,9 @@ impl SseBody {
         // A client that got no event for long would resume far behind, and look at all the hidden entries again.
         let moved = self.subscriber.take_skipped();
         match self.heartbeat {
-            Heartbeat::Comment if !moved || self.data_only.is_some() => return self.buffer.put_shared(out, Bytes::from_static(HEARTBEAT_COMMENT)),
+            Heartbeat::Comment if !moved || self.data_only.is_some() => {
+                return self.buffer.put_shared(out, Bytes::from_static(HEARTBEAT_COMMENT));
+            }
             Heartbeat::Comment | Heartbeat::Event => {
                 let token = self.subscriber.cursors();
                 self.push_stream_ping(&mut out, &token);
