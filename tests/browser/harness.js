@@ -70,7 +70,7 @@ function build() {
 
 /** Starts an example on a free port, or on `port`; killed when the test ends. Small examples take the address alone. */
 export async function serve(test, name, { port = 0, args = [] } = {}) {
-  const listen = ['answers', 'dashboard'].includes(name) ? [] : ['--listen'];
+  const listen = ['answers', 'dashboard', 'notifications'].includes(name) ? [] : ['--listen'];
   const child = spawn(path.join(examples, name), [...listen, `127.0.0.1:${port}`, ...args], { stdio: ['ignore', 'pipe', 'inherit'] });
   const exited = once(child, 'exit');
   const end = async (signal) => {
