@@ -7,6 +7,7 @@ use crate::{
     error::{InvalidChannel, InvalidChannels, InvalidEvent},
     hub::SubscribeError,
     request::Rejection,
+    runs::{StartError, StopError},
     sse::SseBody,
     store::StoreError,
 };
@@ -23,7 +24,7 @@ macro_rules! errors {
     )*};
 }
 
-errors!(StoreError, SubscribeError, InvalidChannel, InvalidChannels, InvalidEvent, Rejection);
+errors!(StoreError, SubscribeError, InvalidChannel, InvalidChannels, InvalidEvent, Rejection, StartError, StopError);
 
 /// The same response as by [`SseBody::into_response`].
 impl IntoResponse for SseBody {

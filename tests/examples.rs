@@ -136,6 +136,20 @@ fn clock_sends_one_event_on_once_and_an_endless_stream_on_clock() {
 }
 
 #[test]
+fn dashboard_sends_all_values_and_then_their_changes() {
+    let dashboard = Example::start("dashboard", &["127.0.0.1:0"]);
+    assert!(dashboard.get("/").body.contains("EventSource"));
+    let mut stream = dashboard.stream("/gauges", "text/event-stream");
+    let seen = stream.until("\nevent: 499\n");
+    let all = seen.split("\n\n").find_map(|block| block.split_once("event: all\ndata: ")).expect("the state").1;
+    let all: Vec<f64> = serde_json::from_str(all.lines().next().unwrap()).unwrap();
+    assert_eq!(all.len(), 500);
+    assert!(seen.find("event: all\n") < seen.find("\nevent: 0\n"), "{seen}");
+    dashboard.stop("TERM");
+    stream.rest();
+}
+
+#[test]
 fn server_publishes_reads_and_drains() {
     for (signal, workers, frontend) in
         [("TERM", "1", "axum"), ("INT", "2", "axum"), ("TERM", "1", "hyper"), ("INT", "2", "hyper")]
@@ -288,6 +302,11 @@ fn options_are_checked() {
         ("clock", vec!["--listen=0"], 2, "cannot parse argument \"0\""),
         ("axum", vec!["here"], 1, "here"),
         ("hyper", vec!["here"], 1, "here"),
+        ("dashboard", vec!["here"], 1, "AddrParseError"),
+        ("answers", vec!["here"], 1, "invalid socket address"),
+        ("answers", vec!["127.0.0.1:0", "/dev/null/answers.db"], 1, "/dev/null"),
+        ("notifications", vec!["127.0.0.1:0", "/dev/null/n.db", "soon"], 1, "InvalidDigit"),
+        ("notifications", vec!["127.0.0.1:0", "/dev/null/n.db"], 1, "/dev/null"),
     ] {
         let output = Command::new(binary(name)).args(&arguments).output().unwrap();
         let printed = String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned();

@@ -1,4 +1,4 @@
-// The page: what is unread comes from the database, and from there on the events say what changes.
+// The page: a snapshot says what is unread, and from there on the events say what changes.
 
 const of = (id) => document.getElementById(id);
 const unread = new Map(); // by id, the oldest first
@@ -7,9 +7,9 @@ let stream, renewal;
 async function call(method, path, fields) {
   const body = fields && new URLSearchParams(fields);
   const response = await fetch(path, { method, body });
-  if (response.status === 401) return signedOut('Please sign in.'), null;
-  if (!response.ok) throw new Error(await response.text());
-  return response.json();
+  if (response.status === 401) signedOut('Please sign in.');
+  else if (!response.ok) throw new Error((await response.json().catch(() => ({}))).detail ?? `The server answered ${response.status}.`);
+  return response;
 }
 
 function show(state, text) {
@@ -36,37 +36,35 @@ function list() {
   document.title = unread.size ? `(${unread.size}) Notifications` : 'Notifications';
 }
 
-async function start() {
-  const now = await call('GET', '/unread');
-  if (!now) return;
-  unread.clear();
-  for (const one of now.unread.reverse()) unread.set(one.id, one);
-  of('user').textContent = now.user;
-  list();
-  show('connecting', 'connecting');
-  follow(now.position);
-}
-
-/** Follows the events after `position`. A reconnect continues after the last one, with the cookie of then. */
-function follow(position) {
+/** Follows the inbox. A reconnect continues after the last event, with the cookie of then. */
+function follow() {
   stream?.close();
-  stream = new EventSource(`/events?last_event_id=${encodeURIComponent(position)}`);
-  stream.onopen = () => show('live', 'live');
-  stream.onerror = () => {
+  show('connecting', 'connecting');
+  const source = stream = new EventSource('/events');
+  source.onopen = () => show('live', 'live');
+  source.onerror = () => {
     // A request that was refused is not repeated: the token has expired, or was revoked.
-    if (stream.readyState === EventSource.CLOSED) signedOut('You were signed out.');
+    if (source.readyState === EventSource.CLOSED) signedOut(of('user').textContent ? 'You were signed out.' : '');
     else show('connecting', 'connecting');
   };
-  stream.addEventListener('notification', ({ data }) => {
+  // The state, at first and whenever events were missed. What comes after it may be in it already.
+  source.addEventListener('unread', ({ data }) => {
+    const { user, unread: newest } = JSON.parse(data);
+    of('user').textContent = user;
+    if (!of('notify').elements.to.value) of('notify').elements.to.value = user;
+    unread.clear();
+    for (const one of newest.reverse()) unread.set(one.id, one);
+    list();
+  });
+  source.addEventListener('notification', ({ data }) => {
     const one = JSON.parse(data);
     unread.set(one.id, one);
     list();
   });
-  stream.addEventListener('read', ({ data }) => {
-    for (const id of unread.keys()) if (id <= JSON.parse(data).until) unread.delete(id);
+  source.addEventListener('read', ({ data }) => {
+    for (const id of unread.keys()) if (id <= Number(data)) unread.delete(id);
     list();
   });
-  stream.addEventListener('stream-reset', start); // something was missed: the database has it
 }
 
 function signedOut(why) {
@@ -96,18 +94,20 @@ function on(id, type, act) {
 }
 
 on('login', 'submit', async (form) => {
-  const { life } = await call('POST', '/login', new FormData(form));
-  of('why').textContent = '';
-  of('notify').elements.to.value = form.elements.user.value;
+  const { life } = await (await call('POST', '/login', new FormData(form))).json();
+  of('why').textContent = of('user').textContent = of('notify').elements.to.value = '';
   renew(life);
-  await start();
+  follow();
 });
 on('notify', 'submit', async (form) => {
-  if (await call('POST', '/notify', new FormData(form))) form.elements.text.value = '';
+  if ((await call('POST', '/notify', new FormData(form))).ok) form.elements.text.value = '';
 });
-on('read', 'click', () => call('POST', '/read'));
+on('read', 'click', () => call('POST', '/read', { until: Math.max(...unread.keys()) }));
 on('logout', 'click', () => call('POST', '/logout'));
 
 show('starting', '');
-start().catch(() => show('connecting', 'the server does not answer'));
-fetch('/renew', { method: 'POST' }).then(async (fresh) => fresh.ok && renew((await fresh.json()).life)).catch(() => {});
+fetch('/renew', { method: 'POST' }).then(async (fresh) => {
+  if (!fresh.ok) return signedOut('');
+  renew((await fresh.json()).life);
+  follow();
+}).catch(() => show('starting', 'the server does not answer'));

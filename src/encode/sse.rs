@@ -99,6 +99,12 @@ fn push_object_line(out: &mut Vec<u8>, push_object: impl FnOnce(&mut Vec<u8>)) {
     out.push(b'\n');
 }
 
+/// An event that has neither a name nor an id.
+pub(crate) fn push_data_block(out: &mut Vec<u8>, text: &str) {
+    push_data_lines(out, text);
+    out.push(b'\n');
+}
+
 /// The end of a block: its id, and the empty line that dispatches it.
 pub(crate) fn push_id_and_end(out: &mut Vec<u8>, id: &Cursors) {
     // Writing to a vector always succeeds.

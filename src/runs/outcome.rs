@@ -25,6 +25,16 @@ pub enum RunOutcome {
 }
 
 impl RunOutcome {
+    /// How the run ended whose last event this is; `None` for any other event.
+    #[must_use]
+    pub fn of(entry: &Entry) -> Option<Self> {
+        if entry.name.as_ref().is_none_or(|name| name.as_str() != RUN_END) {
+            return None;
+        }
+        let end: EndData = serde_json::from_str(entry.data.as_shown()).ok()?;
+        Some(end.outcome)
+    }
+
     /// The outcome on the wire: `finished`, `failed`, `stopped` or `abandoned`.
     #[must_use]
     pub fn as_str(self) -> &'static str {
@@ -58,7 +68,7 @@ pub enum RunState {
 impl RunState {
     /// The state of the run whose channel has this last page; `None` if there is no run.
     pub(super) fn of(last: &Page) -> Option<Self> {
-        match (last.head.closed, last.entries.last().and_then(outcome_of)) {
+        match (last.head.closed, last.entries.last().and_then(RunOutcome::of)) {
             (true, Some(outcome)) => Some(Self::Ended(outcome)),
             (true, None) => Some(Self::Expired),
             // The head of a channel that does not exist has no tag.
@@ -85,15 +95,6 @@ impl fmt::Display for RunState {
             Self::Expired => f.write_str("expired"),
         }
     }
-}
-
-/// The outcome that `entry` says, if it is the end of a run.
-fn outcome_of(entry: &Entry) -> Option<RunOutcome> {
-    if entry.name.as_ref().is_none_or(|name| name.as_str() != RUN_END) {
-        return None;
-    }
-    let end: EndData = serde_json::from_str(entry.data.as_shown()).ok()?;
-    Some(end.outcome)
 }
 
 #[derive(Deserialize)]

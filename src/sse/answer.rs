@@ -63,7 +63,7 @@ impl Responder for SseOptions {
 }
 
 /// `EventSource` gives up for good on any status but 200, so a *temporary* reason is sent as a stream that ends with
-/// `stream-retry`.
+/// `stream-retry`; clients that want only data look at the status.
 fn refuse(
     problem: Problem,
     method: ReadMethod,
@@ -72,7 +72,8 @@ fn refuse(
     options: &SseOptions,
 ) -> Response<Body> {
     let problem = problem.backing_off(backoff);
-    let Some(retry) = problem.retry().filter(|_| method == ReadMethod::Get) else { return problem.into_response() };
+    let as_stream = method == ReadMethod::Get && options.data_only.is_none();
+    let Some(retry) = problem.retry().filter(|_| as_stream) else { return problem.into_response() };
     let mut out = Vec::new();
     push_stream_retry(&mut out, retry.jittered(options.retry), cursors);
     let mut response = Response::new(Body::full(out));

@@ -1,6 +1,7 @@
 //! The body of a stream: pulls deliveries and writes them, and heartbeats in between. Knows nothing of requests and statuses.
 
 mod blocks;
+mod data_only;
 
 use std::{
     convert::Infallible,
@@ -17,7 +18,7 @@ use http_body::{Frame, SizeHint};
 use super::{
     chunk_buffer::ChunkBuffer,
     heartbeat::{HeartbeatTimer, Tick},
-    options::{Forwarding, LiveMark, SseOptions},
+    options::{DataOnly, Forwarding, LiveMark, SseOptions},
     pending_events::PendingEvents,
     response_head::stream_headers,
     send_budget::SendBudget,
@@ -54,6 +55,8 @@ pub struct SseBody {
     budget: SendBudget,
     state: StreamState,
     forwarding: Forwarding,
+    /// Nothing but data is sent.
+    data_only: Option<DataOnly>,
     /// Last, so that the reader has left the hub when the guards are dropped.
     attached: Attached,
 }
@@ -67,6 +70,14 @@ enum StreamState {
 
 impl SseBody {
     pub(crate) fn new(subscriber: Subscriber, view: View, options: &SseOptions) -> Self {
+        let plain;
+        let options = match options.data_only {
+            None => options,
+            Some(_) => {
+                plain = options.clone().without_live_mark().heartbeat_as(Heartbeat::Comment);
+                &plain
+            }
+        };
         let as_for_everyone = match options.format {
             Format::Text => view.has_plain_positions(),
             Format::Json => view.is_plain(),
@@ -84,11 +95,12 @@ impl SseBody {
             live_mark: options.live_mark,
             live_mark_due: options.live_mark == LiveMark::Send,
             retry_ms: u32::try_from(options.retry.as_millis()).unwrap_or(u32::MAX),
-            retry_due: true,
+            retry_due: options.data_only.is_none(),
             first_ping_due: options.heartbeat_as == Heartbeat::Event,
             budget: SendBudget::new(options.max_catch_up_rate),
             state: StreamState::Open,
             forwarding: options.forwarding,
+            data_only: options.data_only.clone(),
             attached: Attached::default(),
         }
     }

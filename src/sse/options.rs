@@ -1,8 +1,11 @@
 //! The options of a stream.
 
-use std::time::Duration;
+use std::{fmt, sync::Arc, time::Duration};
 
-use crate::request::{Format, Heartbeat};
+use crate::{
+    hub::Delivery,
+    request::{Format, Heartbeat},
+};
 
 /// Options of an SSE stream.
 ///
@@ -28,6 +31,25 @@ pub struct SseOptions {
     pub(super) live_mark: LiveMark,
     pub(super) format: Format,
     pub(super) forwarding: Forwarding,
+    pub(super) data_only: Option<DataOnly>,
+}
+
+/// What a stream with nothing but data sends for each delivery. In one word, because every open stream has one.
+#[derive(Clone)]
+pub(super) struct DataOnly(Arc<WriteData>);
+
+type WriteData = Box<dyn Fn(&Delivery) -> Vec<String> + Send + Sync>;
+
+impl DataOnly {
+    pub(super) fn texts(&self, delivery: &Delivery) -> Vec<String> {
+        (self.0)(delivery)
+    }
+}
+
+impl fmt::Debug for DataOnly {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("DataOnly")
+    }
 }
 
 /// Whether a stream says where its history ends.
@@ -56,6 +78,7 @@ impl Default for SseOptions {
             live_mark: LiveMark::Send,
             format: Format::Text,
             forwarding: Forwarding::Unspecified,
+            data_only: None,
         }
     }
 }
@@ -120,5 +143,31 @@ impl SseOptions {
     #[must_use]
     pub fn format(self, format: Format) -> Self {
         Self { format, ..self }
+    }
+
+    /// Sends data and nothing else, for front ends that read a stream with `fetch` and know neither names nor marks: each text
+    /// that `texts` returns for a delivery is an event without a name and an id. There are no marks and no `retry:`, and
+    /// heartbeats are comments. `format=` and `heartbeat=` of a request have no effect, and a refusal has its own status: such
+    /// clients look at it.
+    ///
+    /// `texts` gets everything that a [`Subscriber`](crate::Subscriber) gets; what it returns nothing for is not sent.
+    /// [`Delivery::Closed`] is the end of a channel, and with the last one that of the stream. [`Delivery::Drained`] is every
+    /// other end: a drain, the maximum age, the end of a grant, a failure. [`Delivery::Reset`] and [`Delivery::Failed`] mean that
+    /// events are missing: a client learns that only if they return something. It is called by the tasks that serve the
+    /// readers, for each of them: it must not block or panic. Default: names, ids and marks.
+    ///
+    /// ```
+    /// use tower_events::{Delivery, sse::SseOptions};
+    ///
+    /// let options = SseOptions::default().data_only(|delivery| match delivery {
+    ///     Delivery::Events(events) => events.entries().map(|entry| entry.data.as_shown().to_owned()).collect(),
+    ///     Delivery::Closed(_) => vec!["[DONE]".into()],
+    ///     _ => vec![r#"{"error":"interrupted"}"#.into()],
+    /// });
+    /// # drop(options);
+    /// ```
+    #[must_use]
+    pub fn data_only(self, texts: impl Fn(&Delivery) -> Vec<String> + Send + Sync + 'static) -> Self {
+        Self { data_only: Some(DataOnly(Arc::new(Box::new(texts)))), ..self }
     }
 }

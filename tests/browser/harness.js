@@ -61,16 +61,17 @@ export async function picture(page, name) {
 const examples = executablePath && (process.env.EXAMPLES ?? build());
 
 function build() {
-  const list = ['chat', 'clock', 'server'].flatMap((name) => ['--example', name]);
+  const list = ['answers', 'chat', 'clock', 'dashboard', 'notifications', 'server'].flatMap((name) => ['--example', name]);
   const cargo = (...args) => execFileSync('cargo', args, { cwd: REPOSITORY, stdio: ['ignore', 'pipe', 'inherit'], maxBuffer: 1 << 26 });
   cargo('build', '--quiet', '--features', 'redis,nats,postgres', ...list);
   const { target_directory } = JSON.parse(cargo('metadata', '--format-version=1', '--no-deps'));
   return path.join(target_directory, 'debug', 'examples');
 }
 
-/** Starts an example on a free port, or on `port`; killed when the test ends. */
+/** Starts an example on a free port, or on `port`; killed when the test ends. Small examples take the address alone. */
 export async function serve(test, name, { port = 0, args = [] } = {}) {
-  const child = spawn(path.join(examples, name), ['--listen', `127.0.0.1:${port}`, ...args], { stdio: ['ignore', 'pipe', 'inherit'] });
+  const listen = ['answers', 'dashboard', 'notifications'].includes(name) ? [] : ['--listen'];
+  const child = spawn(path.join(examples, name), [...listen, `127.0.0.1:${port}`, ...args], { stdio: ['ignore', 'pipe', 'inherit'] });
   const exited = once(child, 'exit');
   const end = async (signal) => {
     child.kill(signal);

@@ -21,7 +21,13 @@ pub(crate) struct Example {
 impl Example {
     /// Starts it, and waits until it has printed its address.
     pub(crate) fn start(name: &'static str, arguments: &[&str]) -> Self {
-        let mut child = Command::new(binary(name)).args(arguments).stdout(Stdio::piped()).spawn().unwrap();
+        Self::start_logging(name, arguments, Stdio::inherit())
+    }
+
+    /// As `start`, with its standard error going to `log`.
+    pub(crate) fn start_logging(name: &'static str, arguments: &[&str], log: Stdio) -> Self {
+        let mut command = Command::new(binary(name));
+        let mut child = command.args(arguments).stdout(Stdio::piped()).stderr(log).spawn().unwrap();
         let mut line = String::new();
         BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
         let address =

@@ -30,8 +30,11 @@ impl SseBody {
     }
 
     pub(super) fn write_end(&mut self) {
-        let mut out = Vec::new();
         let retry = self.attached.retry().unwrap_or_else(|| jittered(self.retry()));
+        if let Some(data_only) = self.data_only.clone() {
+            return self.write_data(&data_only, Some(Ok(Delivery::Drained { retry })));
+        }
+        let mut out = Vec::new();
         self.push_stream_retry(&mut out, retry);
         self.buffer.put(out);
     }
@@ -49,7 +52,9 @@ impl SseBody {
         // A client that got no event for long would resume far behind, and look at all the hidden entries again.
         let moved = self.subscriber.take_skipped();
         match self.heartbeat {
-            Heartbeat::Comment if !moved => return self.buffer.put_shared(out, Bytes::from_static(HEARTBEAT_COMMENT)),
+            Heartbeat::Comment if !moved || self.data_only.is_some() => {
+                return self.buffer.put_shared(out, Bytes::from_static(HEARTBEAT_COMMENT));
+            }
             Heartbeat::Comment | Heartbeat::Event => {
                 let token = self.subscriber.cursors();
                 self.push_stream_ping(&mut out, &token);
@@ -60,6 +65,9 @@ impl SseBody {
 
     /// Writes `delivery` after `out`.
     pub(super) fn write(&mut self, mut out: Vec<u8>, delivery: Option<Result<Delivery, SubscribeError>>) {
+        if let Some(data_only) = self.data_only.clone() {
+            return self.write_data(&data_only, delivery);
+        }
         match delivery {
             Some(Ok(Delivery::Events(events))) => return self.write_events(out, events, Kind::Event),
             Some(Ok(Delivery::Snapshot(snapshot))) => {
@@ -139,7 +147,7 @@ impl SseBody {
         push_stream_ping(out, SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default(), token);
     }
 
-    fn retry(&self) -> Duration {
+    pub(super) fn retry(&self) -> Duration {
         Duration::from_millis(self.retry_ms.into())
     }
 
