@@ -21,7 +21,14 @@ pub(crate) struct Example {
 impl Example {
     /// Starts it, and waits until it has printed its address.
     pub(crate) fn start(name: &'static str, arguments: &[&str]) -> Self {
-        let mut child = Command::new(binary(name)).args(arguments).stdout(Stdio::piped()).spawn().unwrap();
+        let mut command = Command::new(binary(name));
+        command.args(arguments);
+        Self::run(name, command)
+    }
+
+    /// The same, by a command of the caller's.
+    pub(crate) fn run(name: &'static str, mut command: Command) -> Self {
+        let mut child = command.stdout(Stdio::piped()).spawn().unwrap();
         let mut line = String::new();
         BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
         let address =
@@ -178,9 +185,14 @@ impl Stream {
 
     /// Reads until the end.
     pub(crate) fn rest(&mut self) -> String {
+        String::from_utf8(self.bytes()).unwrap()
+    }
+
+    /// The same, if it is no text.
+    pub(crate) fn bytes(&mut self) -> Vec<u8> {
         let mut seen = Vec::new();
         self.0.read_to_end(&mut seen).unwrap();
-        String::from_utf8(seen).unwrap()
+        seen
     }
 }
 
