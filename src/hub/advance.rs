@@ -37,7 +37,7 @@ async fn advance_topic(shared: Arc<Shared>, mut claim: AdvanceClaim, mut from: C
         drop(permit);
         match page {
             Ok(page) => topic.apply_read(&page),
-            Err(error) => return topic.note_unreadable(&error.into()),
+            Err(error) => return topic.note_unreadable(&error.into(), &shared.unreadable),
         }
         match topic.continue_advance() {
             Some(next) => from = next,

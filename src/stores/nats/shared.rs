@@ -10,7 +10,10 @@ use super::{
     observed_health::ObservedHealth, page_ends::PageEnds, place::Place, queue::Queues, server_clock::ServerClock,
     settings::Settings, turns::Turns, write_budget::WriteBudget,
 };
-use crate::channel::Channel;
+use crate::{
+    channel::Channel,
+    store::{UpkeepNotes, log_pace::ChannelLog},
+};
 
 /// What the clones of a store share.
 pub(super) struct Inner {
@@ -29,6 +32,9 @@ pub(super) struct Inner {
     pub(super) queues: Queues,
     pub(super) ends: PageEnds,
     pub(super) consumer: ConsumerSlot,
+    /// The channels that cannot be read or maintained.
+    pub(super) damaged: ChannelLog,
+    pub(super) upkeep: UpkeepNotes,
 }
 
 impl Inner {
