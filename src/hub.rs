@@ -64,6 +64,7 @@ mod membership;
 mod moment;
 mod options;
 mod outage;
+mod outage_log;
 mod owned_prefixes;
 mod page_reads;
 mod publish;

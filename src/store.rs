@@ -9,10 +9,12 @@ mod format;
 mod health;
 mod keys;
 pub mod kit;
+pub(crate) mod log_pace;
 mod open_error;
 mod page;
 pub mod resume;
 mod retention;
+mod upkeep;
 
 use std::{future::Future, sync::Arc};
 
@@ -20,6 +22,8 @@ use futures_core::Stream;
 
 #[cfg(feature = "nats")]
 pub(crate) use self::keys::fingerprint_of;
+#[cfg(any(feature = "file", feature = "nats", feature = "postgres", feature = "redis"))]
+pub(crate) use self::upkeep::UpkeepNotes;
 pub use self::{
     any::AnyStore,
     append::{Append, Appended, Expect, Receipt},
@@ -31,6 +35,7 @@ pub use self::{
     open_error::{OpenError, OpenErrorKind},
     page::{Entry, Head, Limit, Outcome, Page, Reason, Start},
     retention::Retention,
+    upkeep::Upkeep,
 };
 use crate::{channel::Channel, event::Event};
 
@@ -204,6 +209,12 @@ pub trait Store: Send + Sync + 'static {
     fn health(&self) -> Health {
         Health::Ready
     }
+
+    /// What the store does besides calls, for statistics. The default is for stores that are always done, and share nothing with
+    /// other processes.
+    fn upkeep(&self) -> Upkeep {
+        Upkeep::default()
+    }
 }
 
 /// A hint of what may have changed.
@@ -267,5 +278,9 @@ impl<S: Store> Store for Arc<S> {
 
     fn health(&self) -> Health {
         S::health(self)
+    }
+
+    fn upkeep(&self) -> Upkeep {
+        S::upkeep(self)
     }
 }

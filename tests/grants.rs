@@ -18,7 +18,10 @@ use http_body_util::BodyExt as _;
 use tokio::time::Instant;
 use tower_events::{
     Body, Event, EventService, FileStore, Grant, Hub, HubOptions, MemoryStore, PublishService, Recheck, Rejection,
-    Retention, longpoll::LongPollOptions, testing::FaultStore,
+    Retention,
+    hub::{EndReason, RefusedBy},
+    longpoll::LongPollOptions,
+    testing::FaultStore,
 };
 use tower_service::Service as _;
 
@@ -29,6 +32,12 @@ const INTERVAL: Duration = Duration::from_secs(5);
 
 fn secs(seconds: u64) -> Duration {
     Duration::from_secs(seconds)
+}
+
+/// Checks how many readers the hub has ended, all for this reason.
+fn ends(hub: &Hub, reason: EndReason, count: usize) {
+    let ended = hub.stats().totals.ended_readers;
+    assert_eq!((ended.of(reason), ended.sum()), (count as u64, count as u64), "{ended:?}");
 }
 
 /// Ann's inbox, as of now.
@@ -95,9 +104,10 @@ async fn read_all(server: &Server, count: usize) -> Vec<Duration> {
 async fn a_stream_under_load_ends_before_its_grant_and_resumes_where_it_was() {
     let hub = Hub::new(MemoryStore::default());
     let server = served(&hub, || Grant::new(channel("inbox")).until(SystemTime::now() + secs(20)));
+    let publisher = hub.clone();
     let publishing = tokio::spawn(async move {
         for n in 0..900 {
-            publish(&hub, n.to_string()).await;
+            publish(&publisher, n.to_string()).await;
             tokio::time::sleep(Duration::from_millis(100)).await;
         }
     });
@@ -105,6 +115,7 @@ async fn a_stream_under_load_ends_before_its_grant_and_resumes_where_it_was() {
     publishing.await.unwrap();
     let (_, whole) = lasted.split_last().unwrap();
     assert!(whole.len() >= 4, "{lasted:?}");
+    ends(&hub, EndReason::Expired, whole.len());
     assert!(whole.iter().all(|lasted| (15..20).contains(&lasted.as_secs())), "{lasted:?}");
 }
 
@@ -207,6 +218,8 @@ async fn a_revocation_ends_readers_on_every_node_within_the_interval() {
         assert!(start.elapsed() <= INTERVAL.min(if lost == 0 { secs(1) } else { INTERVAL }), "{:?}", start.elapsed());
         assert_eq!(bob.next().await.data, "after");
         bob.stays_silent(secs(60)).await;
+        ends(&first, EndReason::Revoked, 1);
+        ends(&second, EndReason::Revoked, 1);
     }
 }
 
@@ -254,6 +267,7 @@ async fn readers_end_when_revocations_may_be_missing() {
     faults.fail_channel(&channel(REVOCATIONS));
     let lasted = ended(&mut stream).await;
     assert!((secs(3)..=INTERVAL).contains(&lasted), "{lasted:?}");
+    ends(&second, EndReason::RevocationsUnknown, 1);
     // A client that comes meanwhile is told to come back later.
     assert_eq!(server.get("/events").sse().await.next().await.name, "stream-retry");
     let refused = server.get("/events").send().await.expect(503);
@@ -400,6 +414,7 @@ async fn a_check_that_fails_ends_all_readers_of_its_subject() {
         let checked = 6 * checks as u64..=8 * checks as u64 + if last.is_none() { 11 } else { 1 };
         assert!(checked.contains(&lasted.as_secs()), "{lasted:?}");
         assert!(results.lock().unwrap().is_empty(), "one check for both");
+        ends(&hub, EndReason::Rechecked, 2);
     }
 }
 
@@ -431,6 +446,7 @@ async fn the_oldest_reader_ends_when_there_are_too_many_of_a_subject() {
     let _third = open(&server).await;
     assert_eq!(ended(&mut second).await, Duration::ZERO);
     let _fourth = open(&server).await;
+    ends(&hub, EndReason::Evicted, 3);
     let start = Instant::now();
     let answer = polling.await.unwrap();
     assert_eq!((answer.status().as_u16(), start.elapsed()), (200, Duration::ZERO));
@@ -442,7 +458,7 @@ async fn the_oldest_reader_ends_when_there_are_too_many_of_a_subject() {
 #[tokio::test(start_paused = true)]
 async fn a_subject_publishes_only_so_often() {
     let hub = Hub::with_options(MemoryStore::default(), HubOptions::default().max_publishes_per_subject(2));
-    let publishes = PublishService::new(hub, |request: &Parts| {
+    let publishes = PublishService::new(hub.clone(), |request: &Parts| {
         let user = request.uri.query().ok_or(Rejection::forbidden())?;
         Ok::<_, Rejection>(Grant::new(channel("inbox")).subject(user))
     });
@@ -452,6 +468,7 @@ async fn a_subject_publishes_only_so_often() {
         assert_eq!(publish("ann").await.status, status);
     }
     assert_eq!(publish("ann").await.header("retry-after"), "1");
+    assert_eq!(hub.stats().totals.refusals.of(RefusedBy::SubjectPublishRate), 2);
     assert_eq!(publish("bob").await.status, 200);
     tokio::time::advance(secs(1)).await;
     assert_eq!(publish("ann").await.status, 200);

@@ -15,7 +15,7 @@ use std::{
 use futures_core::Stream;
 use tower_events::{
     Channel, Event, MemoryStore, Retention, Store, StoreError,
-    store::{AnyStore, Append, Change, Clock, Expect, Health, Limit, Outcome, Reason, Start, Unit},
+    store::{AnyStore, Append, Change, Clock, Expect, Health, Limit, Outcome, Reason, Start, Unit, Upkeep},
 };
 
 fn channel() -> Channel {
@@ -286,6 +286,7 @@ async fn a_store_keeps_events_an_hour_keys_10_minutes_and_records_24_hours_by_de
 async fn retention_and_health_are_forwarded_through_an_arc_and_type_erasure() {
     let erased = AnyStore::new(Arc::new(MemoryStore::new(Retention::default().events(7))));
     assert_eq!((erased.retention().events, erased.health()), (7, Health::Ready));
+    assert_eq!(erased.upkeep(), Upkeep::default());
 }
 
 #[tokio::test]

@@ -8,7 +8,7 @@ use std::time::Duration;
 use serde_json::json;
 use support::{App, BOTH, serve, serve_in_memory};
 use tokio::time::Instant;
-use tower_events::{Channels, Hub, MemoryStore, PublishService};
+use tower_events::{Channels, Hub, MemoryStore, PublishService, hub::RefusedBy};
 
 const LINES: &str = "application/x-ndjson";
 
@@ -99,8 +99,8 @@ async fn the_depth_that_is_accepted_can_be_set() {
 
 #[tokio::test(start_paused = true)]
 async fn the_events_per_second_are_bounded_for_all_clients_together() {
-    let service = PublishService::new(Hub::new(MemoryStore::default()), Channels::from_query);
-    let server = serve_in_memory(service.max_events_per_second(10));
+    let hub = Hub::new(MemoryStore::default());
+    let server = serve_in_memory(PublishService::new(hub.clone(), Channels::from_query).max_events_per_second(10));
     for http in BOTH {
         tokio::time::sleep(Duration::from_secs(60)).await;
         let batch = "{\"data\":1}\n".repeat(25);
@@ -119,6 +119,8 @@ async fn the_events_per_second_are_bounded_for_all_clients_together() {
         tokio::time::sleep(Duration::from_millis(200)).await;
         send("b", "{\"data\":1}").await.expect(200);
     }
+    let refusals = hub.stats().totals.refusals;
+    assert_eq!((refusals.of(RefusedBy::PublishRate), refusals.sum()), (4, 4));
 }
 
 #[tokio::test(start_paused = true)]
@@ -151,7 +153,7 @@ async fn a_body_that_does_not_arrive_in_time_is_given_up() {
 #[tokio::test]
 async fn the_memory_of_bodies_that_are_arriving_is_bounded() {
     let hub = Hub::new(MemoryStore::default());
-    let server = serve(PublishService::new(hub, Channels::from_query).max_body_memory(100 << 10)).await;
+    let server = serve(PublishService::new(hub.clone(), Channels::from_query).max_body_memory(100 << 10)).await;
     for http in BOTH {
         let mut half = server.http1().await;
         let head = |bytes: usize| {
@@ -170,6 +172,8 @@ async fn the_memory_of_bodies_that_are_arriving_is_bounded() {
             }
         };
         refused.problem(503);
+        let refusals = hub.stats().totals.refusals;
+        assert!(refusals.of(RefusedBy::BodyMemory) > 0 && refusals.of(RefusedBy::BodyMemory) == refusals.sum());
         assert_eq!(refused.json()["type"], "urn:tower-events:too-many-publishes");
         assert!(refused.header("retry-after").parse::<u64>().is_ok());
         server.post("/?channel=b", "text/plain", vec![b'x'; 10 << 10]).over(http).send().await.expect(200);

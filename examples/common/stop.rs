@@ -1,22 +1,26 @@
 //! Graceful shutdown, shared by the examples.
 
-use std::{process::exit, time::Duration};
+use std::{future::Future, process::exit, time::Duration};
 
 use tower_events::Hub;
 
 /// Waits for a signal to stop, then ends polls and streams, whose clients reconnect within `window`. Returns after `grace`: if
 /// the server stopped accepting at once, clients between two polls would be cut off, and a load balancer would not have seen that
 /// the server is no longer ready. A second signal ends the process at once.
-pub(crate) async fn drained(hub: Hub, window: Duration, grace: Duration) {
-    // Listened to before the first signal and not made anew for the second, which might come in between.
+pub(crate) fn drained(hub: Hub, window: Duration, grace: Duration) -> impl Future<Output = ()> {
+    // Listened to from this call on, not from when the future is first polled, and not made anew for the second signal: one that
+    // comes in between would end the process.
     let mut signals = Signals::new();
-    signals.next().await;
-    hub.drain(window);
-    tokio::spawn(async move {
+    async move {
         signals.next().await;
-        exit(1);
-    });
-    tokio::time::sleep(grace).await;
+        hub.drain(window);
+        tracing::info!(seconds = window.as_secs_f64(), "draining: sending clients away");
+        tokio::spawn(async move {
+            signals.next().await;
+            exit(1);
+        });
+        tokio::time::sleep(grace).await;
+    }
 }
 
 /// Ctrl-C, and SIGTERM from a service manager.

@@ -97,16 +97,20 @@ async fn serve(options: Options) -> Result<(), BoxError> {
     let pages = Pages::new(hub.clone(), Metrics::install(hub.clone())?);
     let app = app(&hub, &options, status, pages);
 
+    let drained = stop::drained(hub, drain, grace);
     let listener = bind(listen).map_err(|error| format!("cannot listen on {listen}: {error}"))?;
-    println!("listening on http://{}", listener.local_addr()?);
+    let address = listener.local_addr()?;
+    println!("listening on http://{address}");
+    tracing::info!(%address, "listening");
     let stop = async move {
-        stop::drained(hub, drain, grace).await;
+        drained.await;
         status_hub.drain(drain);
     };
     match options.frontend {
         Frontend::Axum => axum::serve(listener, app, stop).await,
         Frontend::Hyper => hyper::serve(listener, app, stop).await,
     }
+    tracing::info!("stopped");
     Ok(())
 }
 

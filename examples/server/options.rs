@@ -65,6 +65,7 @@ impl Options {
                 Long("retention-events") => options.retention.events = arguments.value()?.parse()?,
                 Long("retention-age") => options.retention.age = seconds(&mut arguments)?,
                 Long("retention-bytes") => options.retention.bytes = arguments.value()?.parse()?,
+                Long("retention-keys") => options.retention.key_window = seconds(&mut arguments)?,
                 Long("ring-bytes") => options.ring_bytes = arguments.value()?.parse()?,
                 Long("heartbeat") => options.heartbeat = seconds(&mut arguments)?,
                 Long("max-age") => options.max_age = Some(seconds(&mut arguments)?),
@@ -127,6 +128,7 @@ An event server: GET /events?channel=, POST /publish?channel=; for operators GET
   --retention-events N   events kept per channel, at most [1000]
   --retention-age S      seconds that an event is kept [3600]
   --retention-bytes N    bytes kept per channel, at most [8388608]
+  --retention-keys S     seconds that the key of an event is remembered [600]
   --ring-bytes N         bytes of recent events kept in memory per channel that has readers [524288]
   --heartbeat S          seconds of silence before a heartbeat [15]
   --max-age S            seconds after which a stream ends and the client reconnects [never]

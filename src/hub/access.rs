@@ -15,10 +15,12 @@ use tokio::{
 };
 
 use super::{
+    counters::Counters,
     handle::Hub,
     recheck::recheck,
     revocation_follower::follow,
     shared::Shared,
+    stats::EndReason,
     subjects::{SubjectReader, Verdict},
     terms::Terms,
 };
@@ -35,6 +37,8 @@ struct Expiry {
     end: Pin<Box<Sleep>>,
     /// From then on nothing is handed out.
     over_at: Instant,
+    /// Counts the end; `None` once it has.
+    counters: Option<Arc<Counters>>,
 }
 
 /// What was known of revocations when the application was asked for a grant.
@@ -70,7 +74,7 @@ impl<S: Store> Hub<S> {
 
     /// Whether a request on these terms is served now.
     pub(crate) fn check(&self, terms: &Terms, asked: Asked) -> Result<(), Denied> {
-        expiry(terms)?;
+        expiry(&self.shared, terms)?;
         check_subject(&self.shared, terms, asked)
     }
 
@@ -81,7 +85,7 @@ impl<S: Store> Hub<S> {
 
     /// Admits a reader.
     pub(crate) fn admit(&self, terms: &Terms, asked: Asked) -> Result<Access, Denied> {
-        let expiry = expiry(terms)?;
+        let expiry = expiry(&self.shared, terms)?;
         let subjects = &self.shared.subjects;
         let needs_reader = terms.subject.is_some() || terms.recheck.is_some();
         // Uncertain is decided before joining, which may end the subject's oldest reader.
@@ -111,7 +115,7 @@ fn check_subject(shared: &Shared, terms: &Terms, asked: Asked) -> Result<(), Den
 }
 
 /// The wall clock is read only now: what it does later changes nothing.
-fn expiry(terms: &Terms) -> Result<Option<Expiry>, Denied> {
+fn expiry(shared: &Shared, terms: &Terms) -> Result<Option<Expiry>, Denied> {
     let Some(until) = terms.until else { return Ok(None) };
     let left = until.duration_since(SystemTime::now()).unwrap_or_default();
     if left.is_zero() {
@@ -122,7 +126,7 @@ fn expiry(terms: &Terms) -> Result<Option<Expiry>, Denied> {
     let (Some(end), Some(over_at)) = (now.checked_add(ends_after(left, fastrand::f64())), now.checked_add(left)) else {
         return Ok(None);
     };
-    Ok(Some(Expiry { end: Box::pin(sleep_until(end)), over_at }))
+    Ok(Some(Expiry { end: Box::pin(sleep_until(end)), over_at, counters: Some(shared.counters.clone()) }))
 }
 
 /// When a reader ends whose grant has `left`: before that, so that it still can, and at a time that is drawn, so that
@@ -139,6 +143,9 @@ impl Access {
         if let Some(expiry) = &mut self.expiry {
             // It must not be polled again once it was ready.
             if expiry.end.is_elapsed() || expiry.end.as_mut().poll(cx).is_ready() {
+                if let Some(counters) = expiry.counters.take() {
+                    counters.ended(EndReason::Expired);
+                }
                 return Poll::Ready(());
             }
         }

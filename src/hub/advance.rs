@@ -40,7 +40,7 @@ async fn advance_topic(shared: Arc<Shared>, mut claim: AdvanceClaim) {
         drop(permit);
         match page {
             Ok(page) => topic.apply_read(&page),
-            Err(error) => return topic.note_unreadable(&error.into()),
+            Err(error) => return topic.note_unreadable(&error.into(), &shared.unreadable),
         }
     }
     claim.is_released = true;

@@ -20,7 +20,7 @@ use super::{
     follower_tasks::{FollowerTasks, PAUSE_AFTER_FAULT},
     shared::Shared,
 };
-use crate::store::{AnyStore, Store};
+use crate::store::{AnyStore, Store, log_pace::LogPace};
 
 pub(super) fn start(shared: &Arc<Shared>, runtime: &Handle) -> FollowerTasks {
     // The tasks hold the hub weakly: dropping its last handle and reader ends its follower too.
@@ -32,6 +32,7 @@ pub(super) fn start(shared: &Arc<Shared>, runtime: &Handle) -> FollowerTasks {
 }
 
 async fn follow_hints(shared: Weak<Shared>, store: AnyStore) {
+    let pace = LogPace::default();
     loop {
         let mut hints = pin!(store.changes());
         while let Some(hint) = std::future::poll_fn(|cx| hints.as_mut().poll_next(cx)).await {
@@ -43,7 +44,9 @@ async fn follow_hints(shared: Weak<Shared>, store: AnyStore) {
             consume_budget().await;
         }
         // By contract the stream never ends.
-        tracing::warn!("the event store's stream of changes ended; following it again");
+        if pace.is_due() {
+            tracing::warn!("the event store's stream of changes ended; following it again");
+        }
         sleep(PAUSE_AFTER_FAULT).await;
     }
 }
@@ -70,7 +73,7 @@ async fn compare_heads(shared: &Arc<Shared>) {
     for (topic, head) in topics.iter().zip(shared.store_calls.each_head(&channels).await) {
         match head {
             Ok(head) => advance_if_needed(shared, topic.confirm_head(head), topic),
-            Err(error) => topic.note_unreadable(&error),
+            Err(error) => topic.note_unreadable(&error, &shared.unreadable),
         }
     }
 }

@@ -8,6 +8,8 @@ use tokio::{
     time::sleep,
 };
 
+use crate::store::log_pace::LogPace;
+
 /// Dropping it ends the tasks.
 #[derive(Debug)]
 pub(super) struct FollowerTasks {
@@ -47,12 +49,17 @@ impl Drop for FollowerTasks {
 
 /// Runs a task, and restarts it after a pause when the store panics in it.
 pub(super) async fn restart_after_panics<F: Future<Output = ()> + Send + 'static>(task: impl Fn() -> F) {
+    let pace = LogPace::default();
     loop {
         // Dropped together with this future, which ends the task inside.
         let mut running = JoinSet::new();
         running.spawn(task());
         match running.join_next().await {
-            Some(Err(error)) if error.is_panic() => tracing::error!("the event store panicked; following it again"),
+            Some(Err(error)) if error.is_panic() => {
+                if pace.is_due() {
+                    tracing::error!("the event store panicked; following it again");
+                }
+            }
             _ => return,
         }
         sleep(PAUSE_AFTER_FAULT).await;

@@ -1,86 +1,60 @@
-//! Whether calls of one kind to the store are failing, and since when: decides how long clients stay away and what is logged.
-//! During an outage every call fails, so its start and end are logged, with a count, and once a minute that it goes on.
+//! Whether calls of one kind are failing, and since when: decides how long clients stay away. What is logged of it is one matter
+//! for all kinds of calls.
 
 use std::{
     error::Error,
-    sync::{Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
 use tokio::time::Instant;
 
+use super::outage_log::OutageLog;
+
 #[derive(Debug)]
 pub(super) struct Outage {
-    /// What is called.
-    callee: &'static str,
+    /// Names the kind of call in the log.
     calls: &'static str,
-    failing: Mutex<Option<Failing>>,
-}
-
-#[derive(Clone, Copy, Debug)]
-struct Failing {
-    since: Instant,
-    failures: u64,
-    logged: Instant,
+    log: Arc<OutageLog>,
+    since: Mutex<Option<Instant>>,
 }
 
 impl Outage {
-    /// Starts without an outage of the store; `calls` names the kind of call in the log.
-    pub(super) fn new(calls: &'static str) -> Self {
-        Self { callee: "the event store", calls, failing: Mutex::new(None) }
-    }
-
-    /// Starts without an outage of a snapshot provider.
-    pub(super) fn of_snapshots() -> Self {
-        Self { callee: "a snapshot provider", calls: "snapshots", failing: Mutex::new(None) }
+    /// Starts without an outage.
+    pub(super) fn new(calls: &'static str, log: Arc<OutageLog>) -> Self {
+        Self { calls, log, since: Mutex::default() }
     }
 
     /// Records a failed call.
     pub(super) fn failed(&self, error: &(dyn Error + 'static)) {
-        let now = Instant::now();
-        let mut failing = self.failing();
-        let is_first = failing.is_none();
-        let outage = failing.get_or_insert(Failing { since: now, failures: 0, logged: now });
-        outage.failures += 1;
-        if !is_first && now.duration_since(outage.logged) < LOG_EVERY {
-            return;
+        let mut since = self.since();
+        since.get_or_insert_with(Instant::now);
+        let line = self.log.failed(self.calls);
+        // What listens to the log may take long.
+        drop(since);
+        if let Some(line) = line {
+            line.warn(error);
         }
-        outage.logged = now;
-        let Failing { since, failures, .. } = *outage;
-        drop(failing);
-        tracing::warn!(
-            calls = self.calls,
-            failures,
-            seconds = now.duration_since(since).as_secs(),
-            %error,
-            source = error.source(),
-            "{} fails; while it does, this is logged once a minute",
-            self.callee
-        );
     }
 
     /// Records a call that succeeded.
     pub(super) fn succeeded(&self) {
-        let ended = self.failing().take();
-        if let Some(Failing { since, failures, .. }) = ended {
-            tracing::info!(
-                calls = self.calls,
-                failures,
-                seconds = since.elapsed().as_secs(),
-                "{} answers again",
-                self.callee
-            );
+        let mut since = self.since();
+        let line = since.take().and_then(|_| self.log.recovered(self.calls));
+        drop(since);
+        if let Some(line) = line {
+            line.info();
         }
     }
 
     /// How long a client that is turned away now should stay away.
     pub(super) fn backoff(&self) -> Duration {
-        let since = self.failing().map(|failing| failing.since);
+        let since = *self.since();
         since.map_or(MIN_BACKOFF, |since| backoff(since.elapsed()))
     }
 
-    fn failing(&self) -> MutexGuard<'_, Option<Failing>> {
-        self.failing.lock().unwrap_or_else(PoisonError::into_inner)
+    fn since(&self) -> MutexGuard<'_, Option<Instant>> {
+        self.since.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -88,9 +62,6 @@ impl Outage {
 fn backoff(lasted: Duration) -> Duration {
     lasted.clamp(MIN_BACKOFF, MAX_BACKOFF)
 }
-
-/// How often it is logged that an outage goes on.
-const LOG_EVERY: Duration = Duration::from_secs(60);
 
 const MIN_BACKOFF: Duration = Duration::from_secs(1);
 const MAX_BACKOFF: Duration = Duration::from_secs(30);
@@ -102,7 +73,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn the_delay_doubles_up_to_its_bound_and_ends_with_the_outage() {
-        let outage = Outage::new("tests");
+        let outage = Outage::new("tests", Arc::new(OutageLog::of_store()));
         assert_eq!(outage.backoff(), MIN_BACKOFF);
         let mut delays = Vec::new();
         for _ in 0..7 {

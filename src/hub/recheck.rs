@@ -11,6 +11,7 @@ use tokio::{
 };
 
 use super::{
+    stats::EndReason,
     subjects::{SubjectKey, Subjects},
     terms::{Recheck, RecheckPlan},
 };
@@ -23,7 +24,7 @@ pub(super) async fn recheck(subjects: Weak<Subjects>, key: SubjectKey, plan: Rec
         let Some(subjects) = subjects.upgrade() else { return };
         let checked = timeout(CHECK_TIMEOUT, check_in_turn(&subjects, &plan)).await;
         if !matches!(checked, Ok(Recheck::Allowed)) {
-            subjects.end(&key);
+            subjects.end(&key, EndReason::Rechecked);
             return;
         }
     }

@@ -19,6 +19,7 @@ use super::{
     head_requests::HeadRequests,
     options::HubOptions,
     outage::Outage,
+    outage_log::OutageLog,
     owned_prefixes::OwnedPrefixes,
     read_budgets::ReadBudgets,
     stats::{ReaderKind, RefusedBy, Stats},
@@ -30,7 +31,7 @@ use super::{
 };
 use crate::{
     channel::Channel,
-    store::{AnyStore, Store},
+    store::{AnyStore, Store, log_pace::LogBudget},
 };
 
 #[derive(Debug)]
@@ -56,6 +57,8 @@ pub(super) struct Shared {
     pub(super) append_outage: Outage,
     /// The names of channels whose events come from one producer each.
     pub(super) owned: OwnedPrefixes,
+    /// Of channels that cannot be read.
+    pub(super) unreadable: LogBudget,
     pub(super) subjects: Arc<Subjects>,
     /// Set once draining.
     drain_window: OnceLock<Duration>,
@@ -72,9 +75,11 @@ impl Shared {
     pub(super) fn new(store: AnyStore, options: HubOptions) -> Self {
         static HUBS: AtomicU64 = AtomicU64::new(0);
         let counters = Arc::<Counters>::default();
+        let outages = Arc::new(OutageLog::of_store());
+        let reads = Outage::new("reads", outages.clone());
         Self {
             id: HUBS.fetch_add(1, Relaxed),
-            store_calls: StoreCalls::new(store.clone(), options.read_timeout, counters.clone()),
+            store_calls: StoreCalls::new(store.clone(), options.read_timeout, counters.clone(), reads),
             counters: counters.clone(),
             store,
             followed: Mutex::default(),
@@ -85,8 +90,9 @@ impl Shared {
             head_requests: HeadRequests::default(),
             turns: Arc::default(),
             recheck: Arc::default(),
-            append_outage: Outage::new("appends"),
+            append_outage: Outage::new("appends", outages),
             owned: OwnedPrefixes::default(),
+            unreadable: LogBudget::default(),
             subjects: Arc::new(Subjects::new(options.subjects, counters)),
             drain_window: OnceLock::new(),
             options,
@@ -95,7 +101,7 @@ impl Shared {
 
     pub(super) fn stats(&self) -> Stats {
         // Before the lock: this runs the store's code.
-        let store = self.store.health();
+        let (store, upkeep) = (self.store.health(), self.store.upkeep());
         let followed = self.followed();
         let (followed_channels, lingering_channels) = (followed.topics.len(), followed.topics.lingering());
         drop(followed);
@@ -109,6 +115,7 @@ impl Shared {
             waiting_reads: self.reads.catching_up.waiting(),
             draining: self.drain_window.get().is_some(),
             store,
+            upkeep,
             totals: self.counters.totals(),
         }
     }

@@ -20,6 +20,7 @@ use super::{
     delivery::Snapshot,
     moment::Moment,
     outage::Outage,
+    outage_log::OutageLog,
     shared_call::{CallStatus, SharedCall},
     sweep::SweepThreshold,
 };
@@ -78,7 +79,7 @@ impl SnapshotFlights {
     pub(super) fn new(snapshots: &Snapshots) -> Self {
         Self {
             admission: Admission::new(snapshots.most_concurrent(), MAX_QUEUED, snapshots.call_timeout()),
-            outage: Outage::of_snapshots(),
+            outage: Outage::new("snapshots", Arc::new(OutageLog::of_snapshots())),
             kept_bytes: AtomicUsize::new(0),
             channels: Mutex::default(),
         }

@@ -10,7 +10,7 @@ pub use self::{
     labels::{EndReason, Label, PublishFailure, ReadPurpose, ReaderKind, RefusedBy},
 };
 pub(super) use self::{counts::LabelledCounters, histogram::AtomicHistogram};
-use crate::store::{Health, Reason};
+use crate::store::{Health, Reason, Upkeep};
 
 /// What a [`Hub`](crate::Hub) holds at one moment, and what has happened since it was created.
 ///
@@ -52,6 +52,8 @@ pub struct Stats {
     pub draining: bool,
     /// The health of the store.
     pub store: Health,
+    /// The upkeep of the store by this process.
+    pub upkeep: Upkeep,
     /// What has happened since the hub was created.
     pub totals: Totals,
 }

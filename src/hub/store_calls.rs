@@ -30,8 +30,8 @@ pub(super) struct StoreCalls {
 }
 
 impl StoreCalls {
-    pub(super) fn new(store: AnyStore, timeout: Duration, counters: Arc<Counters>) -> Self {
-        Self { store, timeout, counters, outage: Outage::new("reads"), all_heads_failed: AtomicBool::new(false) }
+    pub(super) fn new(store: AnyStore, timeout: Duration, counters: Arc<Counters>, outage: Outage) -> Self {
+        Self { store, timeout, counters, outage, all_heads_failed: AtomicBool::new(false) }
     }
 
     pub(super) async fn read_page(

@@ -27,7 +27,12 @@ use self::{
     publish_rate::PublishRates,
     reader::{End, ReaderSlot},
 };
-use super::{counters::Counters, options::SubjectOptions, stats::EndReason, terms::Terms};
+use super::{
+    counters::Counters,
+    options::SubjectOptions,
+    stats::{EndReason, RefusedBy},
+    terms::Terms,
+};
 use crate::store::{Entry, Retention};
 
 #[derive(Debug)]
@@ -108,7 +113,8 @@ impl Subjects {
 
     /// Takes a token of the subject's publishes, or says when there is one again.
     pub(super) fn take_publish(&self, subject: &str) -> Result<(), Duration> {
-        self.publish_rates.take(subject, self.options.max_publishes, Instant::now())
+        let taken = self.publish_rates.take(subject, self.options.max_publishes, Instant::now());
+        taken.inspect_err(|_| self.counters.refused(RefusedBy::SubjectPublishRate))
     }
 }
 
@@ -126,9 +132,8 @@ impl Subjects {
         let oldest = if of_subject.len() > self.options.max_readers { of_subject.pop_first() } else { None };
         drop(readers);
         if let Some((_, oldest)) = oldest {
-            self.counters.ended(EndReason::Evicted);
             let retry = Some(RETRY_OVER_LIMIT.mul_f64(1.0 + fastrand::f64()));
-            oldest.end(End { over_at: self.grace(), retry });
+            self.end_readers(&[oldest], End { over_at: self.grace(), retry }, EndReason::Evicted);
         }
         SubjectReader { subjects: self.clone(), key, number, slot }
     }
@@ -154,13 +159,17 @@ impl Subjects {
     }
 
     /// Ends the readers of one subject.
-    pub(super) fn end(&self, key: &SubjectKey) {
+    pub(super) fn end(&self, key: &SubjectKey, reason: EndReason) {
         let readers: Vec<_> = match lock(&self.readers).subjects.get(key) {
             Some(subject) => subject.readers.values().cloned().collect(),
             None => return,
         };
-        let over_at = self.grace();
-        readers.iter().for_each(|slot| slot.end(End { over_at, retry: None }));
+        self.end_readers(&readers, End { over_at: self.grace(), retry: None }, reason);
+    }
+
+    /// A reader that ends already is not counted again.
+    fn end_readers(&self, readers: &[Arc<ReaderSlot>], end: End, reason: EndReason) {
+        readers.iter().filter(|slot| slot.end(end)).for_each(|_| self.counters.ended(reason));
     }
 
     /// Until when a reader that ends may hand out what it has begun. Whatever was revoked meanwhile was not recorded yet when it
@@ -176,7 +185,7 @@ impl Subjects {
             let named = readers.subjects.iter().filter(|(key, _)| matches!(key, SubjectKey::Named(_)));
             named.flat_map(|(_, subject)| subject.readers.values().cloned()).collect()
         };
-        readers.iter().for_each(|slot| slot.end(End { over_at, retry: None }));
+        self.end_readers(&readers, End { over_at, retry: None }, EndReason::RevocationsUnknown);
     }
 }
 
@@ -218,7 +227,7 @@ impl Subjects {
         let circumstances = self.circumstances(kept_for);
         let added = lock(&self.revocations).add(&subject, entry.cursor, entry.appended, circumstances);
         if added == Added::New {
-            self.end(&SubjectKey::Named(subject));
+            self.end(&SubjectKey::Named(subject), EndReason::Revoked);
         }
     }
 

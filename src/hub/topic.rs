@@ -42,7 +42,7 @@ use super::{
 use crate::{
     channel::Channel,
     cursor::Cursor,
-    store::{Entry, Head, Outcome, Page},
+    store::{Entry, Head, Outcome, Page, log_pace::LogBudget},
 };
 
 #[derive(Debug)]
@@ -276,12 +276,13 @@ impl Topic {
         lock(&self.state).ring.abandon_advance();
     }
 
-    /// Records that the channel's data cannot be read; logged once until it can.
-    pub(super) fn note_unreadable(&self, error: &ReadError) {
+    /// Records whether it is the channel's data that cannot be read; logged once until it can.
+    pub(super) fn note_unreadable(&self, error: &ReadError, log: &LogBudget) {
         let Some(error) = error.corrupt() else { return };
-        if lock(&self.state).ring.mark_unreadable() {
-            // As a string, whose characters that change the direction of writing subscribers escape.
-            tracing::warn!(channel = self.channel.as_str(), %error, source = error.source(), "a channel cannot be followed");
+        // As a string, whose characters that change the direction of writing subscribers escape.
+        let channel = self.channel.as_str();
+        if lock(&self.state).ring.mark_unreadable() && log.is_left() {
+            tracing::error!(channel, %error, source = error.source(), "a channel cannot be followed");
         }
     }
 

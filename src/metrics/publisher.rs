@@ -145,6 +145,11 @@ impl<'a> Publisher<'a> {
         for state in [Health::Ready, Health::Degraded, Health::ReadOnly, Health::Unavailable] {
             self.gauge(health, Some(("state", state.as_str())), f64::from(u8::from(stats.store == state)));
         }
+        let lag =
+            seconds("tower_events_store_janitor_lag_seconds", "For how long the store's janitor has had work left");
+        self.gauge(lag, None, stats.upkeep.janitor_lag.as_secs_f64());
+        let conflicts = count("tower_events_store_conflicts_total", "Writes that gave way to one of another process");
+        self.counter(conflicts, None, stats.upkeep.conflicts);
         let running = count("tower_events_store_reads_running", "Reads under way for readers that catch up");
         self.gauge(running, None, stats.running_reads as f64);
         let waiting = count("tower_events_store_reads_waiting", "Reads that wait to start");

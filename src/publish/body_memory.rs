@@ -19,7 +19,7 @@ impl BodyMemory {
 
     /// Nothing yet.
     pub(super) fn reserve(&self) -> Reserved<'_> {
-        Reserved { memory: self, permit: None }
+        Reserved { memory: self, permit: None, was_refused: false }
     }
 }
 
@@ -28,6 +28,8 @@ impl BodyMemory {
 pub(super) struct Reserved<'a> {
     memory: &'a BodyMemory,
     permit: Option<SemaphorePermit<'a>>,
+    /// Whether the body was refused because the memory is full.
+    pub(super) was_refused: bool,
 }
 
 impl Reserved<'_> {
@@ -40,7 +42,10 @@ impl Reserved<'_> {
             return Ok(());
         }
         let more = u32::try_from(more).ok().and_then(|more| self.memory.0.try_acquire_many(more).ok());
-        let more = more.ok_or_else(memory_is_full)?;
+        let Some(more) = more else {
+            self.was_refused = true;
+            return Err(memory_is_full());
+        };
         match &mut self.permit {
             Some(permit) => permit.merge(more),
             None => self.permit = Some(more),

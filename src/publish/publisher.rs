@@ -114,6 +114,9 @@ impl<S: Store> Publisher<S> {
         let mut reserved = self.body_memory.reserve();
         let collected = in_time(self.body_timeout, pin!(body.collect(max_bytes, &mut reserved))).await;
         let collected = collected.unwrap_or_else(|| Err(body.give_up(self.body_timeout)));
+        if reserved.was_refused {
+            self.hub.count_refusal(RefusedBy::BodyMemory);
+        }
         let body = match (collected, &head.content_type) {
             (Err(_), Err(_)) => return Err(head.content_type.err().unwrap_or_else(|| Problem::not_allowed(ALLOW))),
             (body, _) => body?,
@@ -124,7 +127,7 @@ impl<S: Store> Publisher<S> {
 
     fn accept_rate(&self, events: usize) -> Result<(), Problem> {
         let accepted = self.rate_limit.as_ref().map_or(Ok(()), |limit| limit.accept(events, Instant::now()));
-        accepted.map_err(too_fast)
+        accepted.inspect_err(|_| self.hub.count_refusal(RefusedBy::PublishRate)).map_err(too_fast)
     }
 
     async fn append(&self, target: &PublishTarget, head: RequestHead, body: Bytes) -> Result<Response<Body>, Problem> {

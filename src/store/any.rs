@@ -4,7 +4,7 @@ use std::{fmt, future::Future, pin::Pin, sync::Arc};
 
 use futures_core::Stream;
 
-use super::{Append, Appended, Change, Expect, Head, Health, Limit, Page, Retention, Start, Store, StoreError};
+use super::{Append, Appended, Change, Expect, Head, Health, Limit, Page, Retention, Start, Store, StoreError, Upkeep};
 use crate::{channel::Channel, event::Event};
 
 /// Any [`Store`], type-erased: a clonable concrete type, so that a service is `SseService` and not `SseService<MyStore>`. Each
@@ -74,6 +74,10 @@ impl Store for AnyStore {
     fn health(&self) -> Health {
         self.0.erased_health()
     }
+
+    fn upkeep(&self) -> Upkeep {
+        self.0.erased_upkeep()
+    }
 }
 
 type Boxed<'a, T> = Pin<Box<dyn Future<Output = Result<T, StoreError>> + Send + 'a>>;
@@ -95,6 +99,7 @@ trait Erased: Send + Sync + 'static {
     fn erased_changes(&self) -> Pin<Box<dyn Stream<Item = Change> + Send>>;
     fn erased_retention(&self) -> Retention;
     fn erased_health(&self) -> Health;
+    fn erased_upkeep(&self) -> Upkeep;
 }
 
 impl<S: Store> Erased for S {
@@ -137,5 +142,9 @@ impl<S: Store> Erased for S {
 
     fn erased_health(&self) -> Health {
         self.health()
+    }
+
+    fn erased_upkeep(&self) -> Upkeep {
+        self.upkeep()
     }
 }

@@ -212,7 +212,7 @@ use crate::{
     event::Event,
     store::{
         Append, Appended, Change, Expect, Head, Health, Limit, OpenError, Page, Retention, Start, Store, StoreError,
-        kit::check_append_size,
+        Upkeep, kit::check_append_size,
     },
 };
 
@@ -310,5 +310,9 @@ impl Store for NatsStore {
 
     fn health(&self) -> Health {
         self.0.health()
+    }
+
+    fn upkeep(&self) -> Upkeep {
+        self.0.upkeep.upkeep()
     }
 }

@@ -185,6 +185,7 @@ use crate::{
     event::Event,
     store::{
         Append, Appended, Change, Expect, Head, Health, Limit, OpenError, Page, Retention, Start, Store, StoreError,
+        Upkeep,
         kit::{check_append_size, check_init_size},
     },
 };
@@ -346,5 +347,9 @@ impl Store for PostgresStore {
             Health::Ready if self.0.listener.watchers.are_late() => Health::Degraded,
             found => found,
         }
+    }
+
+    fn upkeep(&self) -> Upkeep {
+        self.0.database.upkeep.upkeep()
     }
 }

@@ -144,6 +144,7 @@ use crate::{
     event::Event,
     store::{
         Append, Appended, Change, Expect, Head, Health, Limit, OpenError, Page, Retention, Start, Store, StoreError,
+        Upkeep,
         kit::{check_append_size, check_init_size},
     },
 };
@@ -262,5 +263,9 @@ impl Store for RedisStore {
             return health;
         }
         if self.0.listener.is_armed() == Some(false) { Health::Degraded } else { Health::Ready }
+    }
+
+    fn upkeep(&self) -> Upkeep {
+        self.0.shared.upkeep.upkeep()
     }
 }

@@ -24,6 +24,7 @@ use crate::{
     event::Event,
     store::{
         Append, Appended, Change, Expect, Head, Health, Limit, Outcome, Page, Retention, Start, Store, StoreError,
+        Upkeep,
     },
 };
 
@@ -323,6 +324,10 @@ impl<S: Store> Store for FaultStore<S> {
     fn health(&self) -> Health {
         let said = *self.faults.0.health.lock().unwrap_or_else(PoisonError::into_inner);
         said.unwrap_or_else(|| self.inner.health())
+    }
+
+    fn upkeep(&self) -> Upkeep {
+        self.inner.upkeep()
     }
 }
 

@@ -53,6 +53,13 @@ async fn a_full_disk_does_not_keep_the_janitor_busy() {
     while rest.write_all(&[0; 4096]).is_ok() {}
     // The event has expired by then, and removing it is a write.
     wait_until_retries_pause(&store).await;
+    assert!(!store.upkeep().janitor_lag.is_zero());
+    std::fs::remove_file(dir.path().join("rest")).unwrap();
+    let begun = std::time::Instant::now();
+    while !store.upkeep().janitor_lag.is_zero() {
+        assert!(begun.elapsed() < Duration::from_secs(30), "the janitor goes on once there is room");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
 }
 
 /// A small file system, mounted on a directory.

@@ -11,7 +11,7 @@ use futures_core::Stream;
 use tokio::time::Instant;
 use tower_events::{
     AnyStore, Hub, HubOptions, MemoryStore, Store, StoreError, SubscribeError, Subscription,
-    store::{Append, Change, Health, Limit, Reason, Start},
+    store::{Append, Change, Health, Limit, Reason, Start, Upkeep},
     testing::FaultStore,
 };
 
@@ -235,6 +235,34 @@ async fn an_outage_is_logged_when_it_begins_and_when_it_ends() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn an_outage_of_all_calls_is_one_line_when_it_begins_and_one_a_minute_and_one_when_it_ends() {
+    let (hub, faults, _) = faulty();
+    let _live = hub.subscribe(Subscription::new(channel("a"))).await.unwrap();
+    let logs = Logs::of_this_thread();
+    faults.fail_next_appends(usize::MAX);
+    faults.fail_next_reads(usize::MAX);
+    faults.fail_next_heads(usize::MAX);
+    for _ in 0..605 {
+        assert!(hub.publish(&channel("a"), Event::text("no")).await.is_err());
+        assert!(hub.subscribe(Subscription::new(channel("b")).start(Start::Earliest)).await.is_err());
+        tokio::time::sleep(Duration::from_secs(1)).await;
+    }
+    let lines = logs.seen();
+    assert_eq!(lines.len(), 1 + 10, "{lines:#?}");
+    assert!(lines.last().unwrap().contains("calls=\"appends, reads\""), "{lines:#?}");
+    faults.fail_next_reads(0);
+    faults.fail_next_heads(0);
+    tokio::time::sleep(crate::CHECK_EVERY * 2).await;
+    assert_eq!(logs.seen().len(), 11, "appends still fail");
+    faults.fail_next_appends(0);
+    publish(&hub, "a", "back").await;
+    publish(&hub, "a", "again").await;
+    let lines = logs.seen();
+    assert_eq!(lines.len(), 12);
+    assert!(lines[11].contains("answers again") && lines[11].contains("calls=\"reads, appends\""), "{lines:#?}");
+}
+
+#[tokio::test(start_paused = true)]
 async fn an_append_that_is_refused_for_what_it_asks_is_no_outage() {
     let hub = Hub::new(MemoryStore::default());
     hub.close(&channel("a")).await.unwrap();
@@ -366,4 +394,17 @@ async fn the_stats_show_the_health_of_the_store() {
     }
     faults.report(None);
     assert_eq!(hub.stats().store, Health::Ready);
+}
+
+#[tokio::test]
+async fn the_stats_show_the_upkeep_of_the_store() {
+    struct Behind;
+    impl Fault for Behind {
+        fn upkeep(&self) -> Upkeep {
+            Upkeep::new(Duration::from_secs(5), 3)
+        }
+    }
+    let (store, _faults) = FaultStore::new(PatchedStore::new(MemoryStore::default(), Arc::new(Behind)));
+    let hub = Hub::new(Arc::new(store));
+    assert_eq!(hub.erase().stats().upkeep, Upkeep::new(Duration::from_secs(5), 3));
 }

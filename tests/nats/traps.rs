@@ -79,9 +79,11 @@ async fn nodes_that_write_concurrently_never_take_the_same_position() {
                 seqs
             })
         };
-        let (one, two) = (store().await, store().await);
-        let (one, two) = (write(one), write(two));
+        let nodes = [store().await, store().await];
+        let (one, two) = (write(nodes[0].clone()), write(nodes[1].clone()));
         let mut seqs = [one.await.expect("a node"), two.await.expect("a node")].concat();
+        let conflicts = nodes.map(|node| node.upkeep().conflicts);
+        assert!(conflicts.iter().sum::<u64>() > 0, "{conflicts:?}");
         seqs.sort_unstable();
         assert_eq!(seqs, (1..=400).collect::<Vec<_>>());
     })

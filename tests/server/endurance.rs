@@ -16,9 +16,9 @@ const SAMPLES: u32 = 40;
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn endurance_of_mixed_clients_loses_nothing_and_holds_no_more_and_more() {
     let (count, duration) = long_form().map_or((100, Duration::from_secs(6)), |duration| (1_000, duration));
-    // The events of a minute: then the store has reached its size, and the slowest clients are within it. What is kept for readers
-    // reaches its size sooner.
-    let limits = ["--retention-events", "150", "--ring-bytes", "20000"];
+    // The events of a minute and their keys: then the store has reached its size, and the slowest clients are within it. What is
+    // kept for readers reaches its size sooner. The default of 10 minutes for keys adds 0.4 MiB a minute for as long.
+    let limits = ["--retention-events", "150", "--retention-keys", "60", "--ring-bytes", "20000"];
     let server = Example::start("server", &[&["--listen", "127.0.0.1:0"][..], &limits].concat());
     let mut clients = Clients::start(server.address(), count, CHANNELS, &Arc::new(Returns::default()));
     let (stop, stopped) = watch::channel(false);

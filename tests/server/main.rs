@@ -27,6 +27,7 @@ mod drain;
 mod endurance;
 mod half_sent;
 mod limits;
+mod operating;
 mod process;
 mod publisher;
 mod restart;

@@ -5,7 +5,7 @@ use std::{future::Future, pin::Pin, sync::Arc};
 use futures_core::Stream;
 use tower_events::{
     Channel, Event, MemoryStore, Retention, Store, StoreError,
-    store::{Append, Appended, Change, Expect, Head, Health, Limit, Page, Start},
+    store::{Append, Appended, Change, Expect, Head, Health, Limit, Page, Start, Upkeep},
 };
 
 pub(crate) type Hints = Pin<Box<dyn Stream<Item = Change> + Send>>;
@@ -70,6 +70,10 @@ pub(crate) trait Fault: Send + Sync + 'static {
     fn health(&self) -> Health {
         Health::Ready
     }
+
+    fn upkeep(&self) -> Upkeep {
+        Upkeep::default()
+    }
 }
 
 pub(crate) struct PatchedStore<F> {
@@ -123,5 +127,9 @@ impl<F: Fault> Store for PatchedStore<F> {
 
     fn health(&self) -> Health {
         self.fault.health()
+    }
+
+    fn upkeep(&self) -> Upkeep {
+        self.fault.upkeep()
     }
 }

@@ -21,13 +21,21 @@ pub(crate) struct Example {
 impl Example {
     /// Starts it, and waits until it has printed its address.
     pub(crate) fn start(name: &'static str, arguments: &[&str]) -> Self {
-        Self::start_logging(name, arguments, Stdio::inherit())
+        let mut command = Command::new(binary(name));
+        command.args(arguments);
+        Self::run(name, command)
     }
 
-    /// As `start`, with its standard error going to `log`.
+    /// The same, with its standard error going to `log`.
     pub(crate) fn start_logging(name: &'static str, arguments: &[&str], log: Stdio) -> Self {
         let mut command = Command::new(binary(name));
-        let mut child = command.args(arguments).stdout(Stdio::piped()).stderr(log).spawn().unwrap();
+        command.args(arguments).stderr(log);
+        Self::run(name, command)
+    }
+
+    /// The same, by a command of the caller's.
+    pub(crate) fn run(name: &'static str, mut command: Command) -> Self {
+        let mut child = command.stdout(Stdio::piped()).spawn().unwrap();
         let mut line = String::new();
         BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
         let address =
@@ -184,9 +192,14 @@ impl Stream {
 
     /// Reads until the end.
     pub(crate) fn rest(&mut self) -> String {
+        String::from_utf8(self.bytes()).unwrap()
+    }
+
+    /// The same, if it is no text.
+    pub(crate) fn bytes(&mut self) -> Vec<u8> {
         let mut seen = Vec::new();
         self.0.read_to_end(&mut seen).unwrap();
-        String::from_utf8(seen).unwrap()
+        seen
     }
 }
 

@@ -16,7 +16,7 @@ pub struct Counts<L> {
 }
 
 /// The most values of a label.
-pub(super) const MAX_VALUES: usize = 10;
+pub(super) const MAX_VALUES: usize = 12;
 
 impl<L: Label> Counts<L> {
     /// The count of one value.

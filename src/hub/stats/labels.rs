@@ -54,6 +54,12 @@ pub enum RefusedBy {
     MaxInFlight,
     /// The body, the batch or an event of a publish is too large.
     PublishSize,
+    /// [`PublishService::max_events_per_second`](crate::PublishService::max_events_per_second).
+    PublishRate,
+    /// [`HubOptions::max_publishes_per_subject`](crate::HubOptions::max_publishes_per_subject).
+    SubjectPublishRate,
+    /// [`PublishService::max_body_memory`](crate::PublishService::max_body_memory).
+    BodyMemory,
 }
 
 /// Why the hub ended a reader.
@@ -72,6 +78,14 @@ pub enum EndReason {
     SnapshotFailed,
     /// Its subject has more readers than it may, and this was the oldest.
     Evicted,
+    /// Its [grant](crate::Grant) was for a time, which is over.
+    Expired,
+    /// Access of its subject was [revoked](crate::Hub::revoke).
+    Revoked,
+    /// It was [checked again](crate::Grant::recheck), and may not go on or could not be checked.
+    Rechecked,
+    /// Revocations could not be read in time, or may have been lost: it may have been revoked.
+    RevocationsUnknown,
 }
 
 /// What the store is read for.
@@ -149,6 +163,9 @@ impl Label for RefusedBy {
         Self::WaitingSnapshots,
         Self::MaxInFlight,
         Self::PublishSize,
+        Self::PublishRate,
+        Self::SubjectPublishRate,
+        Self::BodyMemory,
     ];
 
     fn as_str(self) -> &'static str {
@@ -162,13 +179,26 @@ impl Label for RefusedBy {
             Self::WaitingSnapshots => "waiting-snapshots",
             Self::MaxInFlight => "max-in-flight",
             Self::PublishSize => "publish-size",
+            Self::PublishRate => "publish-rate",
+            Self::SubjectPublishRate => "subject-publish-rate",
+            Self::BodyMemory => "body-memory",
         }
     }
 }
 
 impl Label for EndReason {
-    const ALL: &'static [Self] =
-        &[Self::Drained, Self::Stalled, Self::Overloaded, Self::StoreFailed, Self::SnapshotFailed, Self::Evicted];
+    const ALL: &'static [Self] = &[
+        Self::Drained,
+        Self::Stalled,
+        Self::Overloaded,
+        Self::StoreFailed,
+        Self::SnapshotFailed,
+        Self::Evicted,
+        Self::Expired,
+        Self::Revoked,
+        Self::Rechecked,
+        Self::RevocationsUnknown,
+    ];
 
     fn as_str(self) -> &'static str {
         match self {
@@ -178,6 +208,10 @@ impl Label for EndReason {
             Self::StoreFailed => "store-failed",
             Self::SnapshotFailed => "snapshot-failed",
             Self::Evicted => "evicted",
+            Self::Expired => "expired",
+            Self::Revoked => "revoked",
+            Self::Rechecked => "rechecked",
+            Self::RevocationsUnknown => "revocations-unknown",
         }
     }
 }

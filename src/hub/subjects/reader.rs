@@ -27,19 +27,19 @@ struct SlotState {
 }
 
 impl ReaderSlot {
-    /// Tells the reader to end; only the first time counts, unless a later one is stricter.
-    pub(super) fn end(&self, end: End) {
-        let waker = {
+    /// Tells the reader to end; only the first time counts, unless a later one is stricter. Returns whether it is the first.
+    pub(super) fn end(&self, end: End) -> bool {
+        let (waker, is_first) = {
             let mut state = self.state();
-            match &mut state.end {
-                Some(known) => known.over_at = known.over_at.min(end.over_at),
-                None => state.end = Some(end),
-            }
-            state.waker.take()
+            let is_first = state.end.is_none();
+            let known = state.end.get_or_insert(end);
+            known.over_at = known.over_at.min(end.over_at);
+            (state.waker.take(), is_first)
         };
         if let Some(waker) = waker {
             waker.wake();
         }
+        is_first
     }
 
     pub(super) fn poll_end(&self, cx: &Context<'_>) -> Poll<()> {
@@ -73,9 +73,9 @@ mod tests {
         let cx = Context::from_waker(Waker::noop());
         assert!(slot.poll_end(&cx).is_pending() && slot.ended().is_none());
         let (soon, later) = (Instant::now(), Instant::now() + Duration::from_secs(5));
-        slot.end(End { over_at: later, retry: Some(Duration::from_secs(9)) });
-        slot.end(End { over_at: soon, retry: None });
-        slot.end(End { over_at: later, retry: None });
+        assert!(slot.end(End { over_at: later, retry: Some(Duration::from_secs(9)) }));
+        assert!(!slot.end(End { over_at: soon, retry: None }));
+        assert!(!slot.end(End { over_at: later, retry: None }));
         let ended = slot.ended().unwrap();
         assert_eq!((ended.over_at, ended.retry), (soon, Some(Duration::from_secs(9))));
         assert!(slot.poll_end(&cx).is_ready());

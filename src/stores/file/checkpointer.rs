@@ -15,7 +15,6 @@ use super::{
     checkpoint::{self, CheckpointMode},
     connection,
     core::Core,
-    error::is_failed_sync,
 };
 
 /// Requests checkpoints from the thread, which ends when this is dropped.
@@ -40,11 +39,8 @@ fn run(core: &Core, requests: &Receiver<()>) {
     let mut db = None;
     for () in requests {
         let Err(error) = run_checkpoint(core, &mut db) else { continue };
-        tracing::warn!(%error, file = %core.paths.db.display(), "a checkpoint of an event file failed");
         db = None;
-        if is_failed_sync(&error) {
-            core.stop_writing(error);
-        }
+        core.checkpoint_failed(error);
     }
 }
 

@@ -86,7 +86,7 @@ impl Committer {
     }
 
     pub(super) fn janitor_is_due(&mut self) -> bool {
-        self.janitor.is_due(&self.db, &self.state.retention, self.core.now())
+        self.janitor.is_due(&self.db, &self.state.retention, &self.core)
     }
 
     /// Commits a step of the janitor's work alone.
@@ -191,7 +191,7 @@ impl Committer {
     /// Another program may write to the file without the lock file.
     fn failed_begin(&self, error: rusqlite::Error) -> StoreError {
         match error.sqlite_error_code() {
-            Some(rusqlite::ErrorCode::DatabaseBusy) => lock_holders::lock_error(&self.core.paths),
+            Some(rusqlite::ErrorCode::DatabaseBusy) => lock_holders::lock_error(&self.core),
             _ => from_sql(error),
         }
     }

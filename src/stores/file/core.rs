@@ -9,14 +9,14 @@ use std::{
 };
 
 use super::{
-    error::SyncFailed,
+    error::{SyncFailed, is_failed_sync},
     health::FileHealth,
     options::FileOptions,
     paths::{Identity, Paths},
     quarantine::Quarantine,
 };
 use crate::store::{
-    Health, StoreError,
+    Health, StoreError, UpkeepNotes,
     kit::{Keep, Watchers},
     resume,
 };
@@ -40,6 +40,7 @@ pub(super) struct Core {
     failed_sync: OnceLock<SyncFailed>,
     pub(super) quarantine: Quarantine,
     pub(super) health: FileHealth,
+    pub(super) upkeep: UpkeepNotes,
 }
 
 impl Core {
@@ -62,6 +63,7 @@ impl Core {
             failed_sync,
             quarantine,
             health,
+            upkeep: UpkeepNotes::default(),
         })
     }
 
@@ -103,9 +105,22 @@ impl Core {
     }
 
     /// Stops writing for good: the disk could not sync.
-    pub(super) fn stop_writing(&self, why: impl Error + Send + Sync + 'static) -> SyncFailed {
-        tracing::error!(%why, file = %self.paths.db.display(), "a sync failed; the store writes nothing until it is opened again");
-        self.failed_sync.get_or_init(|| SyncFailed::new(why)).clone()
+    pub(super) fn stop_writing(&self, error: impl Error + Send + Sync + 'static) -> SyncFailed {
+        let log_once = || {
+            let file = self.paths.db.display();
+            tracing::error!(%error, %file, "a sync failed; the store writes nothing until it is opened again");
+            SyncFailed::new(error)
+        };
+        self.failed_sync.get_or_init(log_once).clone()
+    }
+
+    pub(super) fn checkpoint_failed(&self, error: rusqlite::Error) {
+        if self.health.warnings.checkpoint_failed.is_due() {
+            tracing::warn!(%error, file = %self.paths.db.display(), "a checkpoint of an event file failed");
+        }
+        if is_failed_sync(&error) {
+            self.stop_writing(error);
+        }
     }
 
     pub(super) fn failed_sync(&self) -> Option<SyncFailed> {

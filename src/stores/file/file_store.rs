@@ -19,7 +19,7 @@ use crate::{
     channel::Channel,
     event::Event,
     store::{
-        Append, Appended, Change, Expect, Head, Health, Limit, Page, Retention, Start, Store, StoreError,
+        Append, Appended, Change, Expect, Head, Health, Limit, Page, Retention, Start, Store, StoreError, Upkeep,
         kit::{check_append_size, check_init_size},
     },
 };
@@ -174,6 +174,10 @@ impl Store for FileStore {
 
     fn health(&self) -> Health {
         self.core.health()
+    }
+
+    fn upkeep(&self) -> Upkeep {
+        self.core.upkeep.upkeep()
     }
 }
 

@@ -3,28 +3,48 @@
 
 use std::{
     error::Error as _,
-    sync::atomic::{AtomicU8, Ordering::Relaxed},
+    sync::{
+        Arc,
+        atomic::{AtomicU8, Ordering::Relaxed},
+    },
     time::Duration,
 };
 
 use super::error::is_sqlite;
-use crate::store::StoreError;
+use crate::{
+    store::{StoreError, log_pace::LogPace},
+    stores::outage_log::{OutageLog, Part},
+};
 
 pub(super) struct FileHealth {
     pub(super) reads: CallHealth,
     pub(super) writes: CallHealth,
+    pub(super) outages: Arc<OutageLog>,
+    pub(super) warnings: Warnings,
+}
+
+/// How often each is logged.
+#[derive(Default)]
+pub(super) struct Warnings {
+    /// Another program holds the lock.
+    pub(super) locked: LogPace,
+    pub(super) checkpoint_failed: LogPace,
+    /// A reader prevents the WAL from being reused.
+    pub(super) wal_pinned: LogPace,
 }
 
 /// The health of reads, or of writes.
 pub(super) struct CallHealth {
-    calls: &'static str,
+    part: Part,
     state: AtomicU8,
+    outages: Arc<OutageLog>,
 }
 
 impl Default for FileHealth {
     fn default() -> Self {
-        let healthy = |calls| CallHealth { calls, state: AtomicU8::new(OK) };
-        Self { reads: healthy("reads"), writes: healthy("writes") }
+        let outages = Arc::<OutageLog>::default();
+        let healthy = |part| CallHealth { part, state: AtomicU8::new(OK), outages: Arc::clone(&outages) };
+        Self { reads: healthy(Part::Reads), writes: healthy(Part::Writes), outages, warnings: Warnings::default() }
     }
 }
 
@@ -55,17 +75,23 @@ impl CallHealth {
 
     /// Records a failed retry.
     pub(super) fn set_failing(&self, file: &std::path::Path, error: &StoreError) {
-        if self.state.swap(FAILING, Relaxed) != FAILING {
-            let (file, why) = (file.display(), error.source().map(ToString::to_string));
-            tracing::warn!(%file, %error, why, "{} of an event file fail; retrying every {RETRY_EVERY:?}", self.calls);
+        self.state.store(FAILING, Relaxed);
+        if self.outages.failed(self.part) {
+            let (file, source, calls) = (file.display(), error.source(), self.calls());
+            tracing::warn!(%file, %error, source, calls, "an event file fails; trying again every {RETRY_EVERY:?}");
         }
     }
 
     /// Records a call that succeeded.
     pub(super) fn recover(&self, file: &std::path::Path) {
-        if self.needs_retry() && self.state.swap(OK, Relaxed) == FAILING {
-            tracing::info!(file = %file.display(), "{} of an event file succeed again", self.calls);
+        let has_failed = self.needs_retry() && self.state.swap(OK, Relaxed) == FAILING;
+        if has_failed && self.outages.recovered(self.part) {
+            tracing::info!(file = %file.display(), "an event file can be used again");
         }
+    }
+
+    fn calls(&self) -> &'static str {
+        if self.part == Part::Reads { "reads" } else { "writes" }
     }
 
     pub(super) fn needs_retry(&self) -> bool {

@@ -2,7 +2,10 @@
 //! of each transaction; further steps run while the writer is idle. Each task of a step has a savepoint, so that one
 //! that fails does not fail the requests in the same transaction.
 
-use std::time::{Duration, Instant};
+use std::{
+    error::Error as _,
+    time::{Duration, Instant},
+};
 
 use rusqlite::Connection;
 
@@ -19,6 +22,7 @@ use super::{
 use crate::{
     channel::Channel,
     store::{StoreError, kit::Keep},
+    stores::outage_log::Part,
 };
 
 pub(super) struct Janitor {
@@ -33,21 +37,12 @@ pub(super) struct Janitor {
     /// The last channel id whose `due` was checked against the shared retention, which may have become shorter since
     /// `due` was written. `None` once all are checked.
     checked_up_to: Option<i64>,
-    /// Whether a failure has been logged.
-    failure_logged: bool,
 }
 
 impl Janitor {
     pub(super) fn new(keep: &Keep) -> Self {
         let pause = Duration::from_millis(keep.period() / 4).clamp(Duration::from_millis(100), MAX_PAUSE);
-        Self {
-            next_run: None,
-            pause,
-            postponed_until: None,
-            last_keep: *keep,
-            checked_up_to: Some(0),
-            failure_logged: false,
-        }
+        Self { next_run: None, pause, postponed_until: None, last_keep: *keep, checked_up_to: Some(0) }
     }
 
     /// There is work to do.
@@ -63,9 +58,10 @@ impl Janitor {
     /// Does no work for [`POSTPONE_FOR`], since it would fail again.
     pub(super) fn postpone(&mut self, core: &Core, error: &StoreError) {
         self.postponed_until = Some(Instant::now() + POSTPONE_FOR);
-        if !std::mem::replace(&mut self.failure_logged, true) {
-            let (file, why) = (core.paths.db.display(), std::error::Error::source(error).map(ToString::to_string));
-            tracing::warn!(%file, why, "maintenance of an event file fails; retrying every {POSTPONE_FOR:?}");
+        core.upkeep.janitor_is_behind();
+        if core.health.outages.failed(Part::Upkeep) {
+            let (file, source) = (core.paths.db.display(), error.source());
+            tracing::warn!(%file, %error, source, "maintenance of an event file fails; trying again every {POSTPONE_FOR:?}");
         }
     }
 
@@ -74,10 +70,11 @@ impl Janitor {
     }
 
     /// Whether there is enough work for a transaction of its own. Reads only.
-    pub(super) fn is_due(&mut self, db: &Connection, retention: &SharedRetention, now: u64) -> bool {
+    pub(super) fn is_due(&mut self, db: &Connection, retention: &SharedRetention, core: &Core) -> bool {
         if self.is_postponed() {
             return false;
         }
+        let now = core.now();
         let sql = "SELECT EXISTS (SELECT 1 FROM channels WHERE due <= ?1) OR EXISTS (SELECT 1 FROM garbage)
                      OR EXISTS (SELECT 1 FROM keys WHERE came < ?2)";
         let bounds = (now as i64, retention.keep.oldest_key(now) as i64);
@@ -85,6 +82,8 @@ impl Janitor {
         let due = self.next_run.is_none() || retention.due() <= now || due.unwrap_or(false);
         if due {
             self.next_run = None;
+        } else {
+            core.upkeep.janitor_is_done();
         }
         due
     }
@@ -119,11 +118,21 @@ impl Janitor {
         done += step.in_savepoint(state, |_| Ok(retention::shrink(db)?))?.unwrap_or(0);
         let next =
             step.in_savepoint(state, |state| Ok(next_due(db, now, keep.period())?.min(state.retention.due())))?;
-        if let Some(error) = step.failed {
-            self.postpone(core, &error);
+        let is_done = done == 0 && self.checked_up_to.is_none();
+        match step.failed {
+            Some(error) => self.postpone(core, &error),
+            None if is_done => note_done(core),
+            None => core.upkeep.janitor_is_behind(),
         }
-        self.next_run = if done > 0 || self.checked_up_to.is_some() { None } else { next };
+        self.next_run = next.filter(|_| is_done);
         Ok(())
+    }
+}
+
+fn note_done(core: &Core) {
+    core.upkeep.janitor_is_done();
+    if core.health.outages.recovered(Part::Upkeep) {
+        tracing::info!(file = %core.paths.db.display(), "maintenance of an event file succeeds again");
     }
 }
 

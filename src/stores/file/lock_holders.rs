@@ -2,13 +2,16 @@
 
 use std::path::Path;
 
-use super::paths::Paths;
+use super::{core::Core, paths::Paths};
 use crate::store::StoreError;
 
 /// The error of a write that did not get the lock, which is also logged.
-pub(super) fn lock_error(paths: &Paths) -> StoreError {
+pub(super) fn lock_error(core: &Core) -> StoreError {
+    let paths = &core.paths;
     let holder = writers(&[&paths.lock, &paths.db]);
-    tracing::warn!(file = %paths.db.display(), %holder, "waiting for the lock of an event file");
+    if core.health.warnings.locked.is_due() {
+        tracing::warn!(file = %paths.db.display(), holder, "waiting for the lock of an event file");
+    }
     StoreError::Unavailable(format!("nothing was written: {holder} of {}", paths.db.display()).into())
 }
 

@@ -37,8 +37,14 @@ impl Quarantine {
         let is_new = known.is_none();
         drop(damaged);
         if is_new {
-            let (file, why) = (file.display(), error.source().map(ToString::to_string));
-            tracing::error!(%file, channel, why, "a channel of an event file is damaged; init or delete it to start a new log");
+            let (file, source) = (file.display(), error.source());
+            tracing::error!(
+                %file,
+                channel,
+                %error,
+                source,
+                "a channel of an event file is damaged; init or delete it to start a new log"
+            );
         }
     }
 

@@ -81,10 +81,10 @@ impl Wal {
         self.pinned = now.pending();
         // If a reader prevents the restart, it usually finishes before the next attempt.
         self.restart_at = if self.pinned == 0 { RESTART_FRAMES } else { now.total + RESTART_FRAMES };
-        if self.pinned > WARN_PINNED_FRAMES {
+        if self.pinned > WARN_PINNED_FRAMES && self.core.health.warnings.wal_pinned.is_due() {
             let reader = lock_holders::readers(&self.core.paths);
             let file = self.core.paths.db.display();
-            tracing::warn!(%file, frames = self.pinned, "{reader} prevents the WAL from being reused");
+            tracing::warn!(%file, frames = self.pinned, reader, "a reader prevents the WAL from being reused");
         }
         Ok(())
     }

@@ -19,7 +19,6 @@ use rusqlite::Connection;
 use super::{
     committer::{Committer, TxStart},
     core::Core,
-    error::is_failed_sync,
     health::RETRY_EVERY,
     lock::Lock,
     lock_holders,
@@ -62,6 +61,7 @@ impl Writer {
             return Served::WouldBlock;
         }
         if !self.lock.try_acquire().unwrap_or(false) {
+            self.core.upkeep.conflicted();
             return Served::WouldBlock;
         }
         let begun = self.committer.try_begin();
@@ -158,7 +158,7 @@ impl Writer {
         self.check()?;
         match self.lock.acquire(timeout) {
             Ok(true) => {}
-            Ok(false) => return Err(lock_holders::lock_error(&self.core.paths)),
+            Ok(false) => return Err(lock_holders::lock_error(&self.core)),
             Err(error) => return Err(StoreError::Unavailable(error.into())),
         }
         let room = self.wal.check_room(&self.committer.db);
@@ -171,7 +171,7 @@ impl Writer {
     fn leave(&mut self) {
         match self.wal.after_commit(&self.committer.db) {
             Ok(should_restart) => self.wal_should_restart |= should_restart,
-            Err(error) => self.checkpoint_failed(error),
+            Err(error) => self.core.checkpoint_failed(error),
         }
         self.lock.release();
     }
@@ -186,14 +186,7 @@ impl Writer {
 
     fn restart_wal(&mut self) {
         if let Err(error) = self.wal.restart(&self.committer.db) {
-            self.checkpoint_failed(error);
-        }
-    }
-
-    fn checkpoint_failed(&self, error: rusqlite::Error) {
-        tracing::warn!(%error, "a checkpoint of an event file failed");
-        if is_failed_sync(&error) {
-            self.core.stop_writing(error);
+            self.core.checkpoint_failed(error);
         }
     }
 }

@@ -20,7 +20,10 @@ use super::{
     error::{CallError, from_open_call, open_error},
     permissions::{self, Denials},
 };
-use crate::store::{OpenError, OpenErrorKind, StoreError};
+use crate::{
+    store::{OpenError, OpenErrorKind, StoreError},
+    stores::outage_log::{OutageLog, Part},
+};
 
 /// Whether there is a connection, and how often that changed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -39,6 +42,7 @@ pub(super) struct Connection {
     api: Arc<str>,
     /// The smoothed round-trip time in microseconds.
     round_trip: Arc<AtomicU64>,
+    pub(super) outages: Arc<OutageLog>,
 }
 
 impl Connection {
@@ -55,12 +59,14 @@ impl Connection {
         let options_with_keys = add_signing_keys(ConnectOptions::new(), &settings).await.map_err(invalid)?;
         let api = settings.domain.as_ref().map_or("$JS.API".into(), |domain| format!("$JS.{domain}.API")).into();
         let (refused, denied) = watch::channel(Denials::new(settings.inbox.as_deref().unwrap_or("_INBOX")));
+        let outages = Arc::<OutageLog>::default();
+        let log = Arc::clone(&outages);
         let options = options(options_with_keys, settings, request_timeout).event_callback(move |event| {
-            note(&changed, &refused, &event);
+            note(&changed, &refused, &log, &event);
             std::future::ready(())
         });
         match timeout(request_timeout, options.connect(servers)).await {
-            Ok(Ok(client)) => Ok(Self { client, state, denied, api, round_trip: Arc::default() }),
+            Ok(Ok(client)) => Ok(Self { client, state, denied, api, round_trip: Arc::default(), outages }),
             Ok(Err(error)) => Err(from_open_call(StoreError::Unavailable(Box::new(error)))),
             Err(_) => Err(open_error(OpenErrorKind::Unreachable, "NATS did not accept the connection in time")),
         }
@@ -214,19 +220,25 @@ async fn broken(state: &mut watch::Receiver<State>) {
     }
 }
 
-fn note(changed: &watch::Sender<State>, refused: &watch::Sender<Denials>, event: &Event) {
-    let connected = match event {
+fn note(changed: &watch::Sender<State>, refused: &watch::Sender<Denials>, outages: &OutageLog, event: &Event) {
+    let is_connected = match event {
         Event::ServerError(error) if permissions::note(refused, &error.to_string()) => return,
         Event::Connected => true,
         Event::Disconnected | Event::Closed => false,
         other => return tracing::debug!(event = %other, "NATS"),
     };
-    changed.send_modify(|state| {
+    let has_changed = changed.send_if_modified(|state| {
         // The first `Connected` event is no change.
-        if state.connected != connected {
-            *state = State { connected, changes: state.changes + 1 };
-            refused.send_modify(Denials::clear);
-            tracing::info!(connected, "the connection to NATS changed");
+        if state.connected == is_connected {
+            return false;
         }
+        *state = State { connected: is_connected, changes: state.changes + 1 };
+        refused.send_modify(Denials::clear);
+        true
     });
+    if has_changed && is_connected && outages.recovered(Part::Calls) {
+        tracing::info!("connected to NATS again");
+    } else if has_changed && !is_connected && outages.failed(Part::Calls) {
+        tracing::warn!("lost the connection to NATS; connecting again");
+    }
 }

@@ -20,18 +20,18 @@ use super::{
     shared::Inner,
     timing::jittered,
 };
-use crate::{store::Change, stores::log_pace::LogPace};
+use crate::{store::Change, stores::outage_log::Part};
 
 /// Runs while anyone watches.
 pub(super) async fn run(inner: Weak<Inner>) {
-    let (mut pause, mut pace) = (MIN_PAUSE, LogPace::default());
+    let mut pause = MIN_PAUSE;
     loop {
         let Some(inner) = inner.upgrade().filter(|inner| inner.consumer.must_continue()) else { return };
         match follow(&inner).await {
             // It had been working, so the next attempt follows soon.
             Ok(()) => pause = MIN_PAUSE,
             Err(error) => {
-                if pace.is_due() {
+                if inner.connection.outages.failed(Part::Changes) {
                     tracing::warn!(%error, "cannot follow the JetStream stream");
                 }
                 pause = (pause * 2).min(MAX_PAUSE);
@@ -56,6 +56,9 @@ async fn follow(inner: &Arc<Inner>) -> Result<(), Box<dyn std::error::Error + Se
         return Err(Box::new(error));
     }
     inner.consumer.watchers.arm();
+    if inner.connection.outages.recovered(Part::Changes) {
+        tracing::info!("following the JetStream stream again");
+    }
     let mut delivered = 0;
     loop {
         let next = tokio::select! {

@@ -3,6 +3,7 @@
 
 use std::{
     collections::HashMap,
+    error::Error as _,
     sync::{Arc, Weak},
     time::Duration,
 };
@@ -22,7 +23,10 @@ use super::{
     shared::Inner,
     timing::jittered,
 };
-use crate::{channel::Channel, store::StoreError};
+use crate::{
+    channel::Channel,
+    store::{StoreError, log_pace::ChannelLog},
+};
 
 impl Inner {
     /// Maintains all channels that are due. A channel that fails does not hold up the others.
@@ -44,7 +48,7 @@ impl Inner {
                 if running.len() >= MAX_CONCURRENT
                     && let Some(done) = running.join_next().await
                 {
-                    notes.take(done);
+                    notes.take(done, &self.damaged);
                 }
                 let inner = Arc::clone(self);
                 running.spawn(async move {
@@ -53,7 +57,7 @@ impl Inner {
                 });
             }
             while let Some(done) = running.join_next().await {
-                notes.take(done);
+                notes.take(done, &self.damaged);
             }
         }
     }
@@ -105,8 +109,7 @@ impl Inner {
 /// What earlier sweeps found.
 #[derive(Default)]
 struct Notes {
-    /// Channels that failed to be maintained: when last, and how often. They are retried later, and the first failure is
-    /// logged.
+    /// Channels that failed to be maintained: when last, and how often. They are retried later.
     failed: HashMap<Channel, (Instant, u32)>,
     /// Channels without work while their newest message is at this sequence, and until this time.
     quiet: HashMap<Channel, (u64, u64)>,
@@ -129,7 +132,7 @@ impl Notes {
         self.quiet.get(channel).is_some_and(|(seen, until)| *seen == at && now <= *until)
     }
 
-    fn take(&mut self, done: Result<(Channel, u64, Result<u64, StoreError>), JoinError>) {
+    fn take(&mut self, done: Result<(Channel, u64, Result<u64, StoreError>), JoinError>, log: &ChannelLog) {
         let Ok((channel, at, done)) = done else { return };
         match done {
             Ok(until) => {
@@ -140,15 +143,19 @@ impl Notes {
                     self.quiet.remove(&channel);
                 }
             }
-            Err(error) => self.record_failure(channel, &error),
+            Err(error) => self.record_failure(channel, &error, log),
         }
     }
 
-    fn record_failure(&mut self, channel: Channel, error: &StoreError) {
+    fn record_failure(&mut self, channel: Channel, error: &StoreError, log: &ChannelLog) {
+        // A server that is away fails for every channel, which is not logged for each.
+        if !error.is_retryable() && log.is_due(channel.as_str()) {
+            let (channel, source) = (channel.as_str(), error.source());
+            tracing::warn!(%error, source, channel, "maintenance of a channel failed; it is skipped for a while");
+        }
         if let Some((then, times)) = self.failed.get_mut(&channel) {
             (*then, *times) = (Instant::now(), times.saturating_add(1));
         } else if self.failed.len() < MAX_NOTES {
-            tracing::warn!(%error, source = ?error, ?channel, "maintenance of a channel failed; it is skipped for a while");
             self.failed.insert(channel, (Instant::now(), 1));
         }
     }
@@ -173,6 +180,10 @@ pub(super) async fn run(inner: Weak<Inner>, period: Duration) {
             Err(error) => Err(error),
         };
         inner.refresh_time().await;
+        match &swept {
+            Ok(()) if notes.failed.is_empty() => inner.upkeep.janitor_is_done(),
+            _ => inner.upkeep.janitor_is_behind(),
+        }
         if let Err(error) = swept {
             tracing::debug!(%error, "cannot maintain idle channels");
         }

@@ -60,9 +60,10 @@ impl Inner {
                 match raw.header() {
                     Ok((record, _)) if self.is_living(&record) => listing.take(channel, record.head()),
                     Ok(_) => {}
-                    Err(error) => {
-                        tracing::warn!(%error, ?channel, "a channel with an unreadable record is not listed");
+                    Err(error) if self.damaged.is_due(channel.as_str()) => {
+                        tracing::error!(%error, channel = channel.as_str(), "a channel with an unreadable record is not listed");
                     }
+                    Err(_) => {}
                 }
             }
         }

@@ -10,7 +10,7 @@ use super::{
     listing_cache::ListingCache, node_settings::AgreedKeep, observed_health::ObservedHealth, page_ends::PageEnds,
     server_clock::ServerClock, settings::Settings, shared::Inner, turns::Turns, write::Queues,
 };
-use crate::store::OpenError;
+use crate::store::{OpenError, UpkeepNotes, log_pace::ChannelLog};
 
 impl Inner {
     pub(super) async fn open(
@@ -34,6 +34,8 @@ impl Inner {
             states: ChannelStates::default(),
             ends: PageEnds::default(),
             consumer: ConsumerSlot::new(),
+            damaged: ChannelLog::default(),
+            upkeep: UpkeepNotes::default(),
             settings,
         });
         inner.open_place().await?;

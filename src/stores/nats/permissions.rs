@@ -6,6 +6,8 @@ use std::{collections::BTreeMap, future::pending};
 
 use tokio::sync::watch;
 
+use crate::store::log_pace::LogPace;
+
 /// What was denied on one connection.
 #[derive(Debug)]
 pub(super) struct Denials {
@@ -15,12 +17,20 @@ pub(super) struct Denials {
     publishes: BTreeMap<String, u64>,
     /// The inbox subject to which subscribing was denied.
     inbox_denied: Option<String>,
+    /// There may be a denial for each channel.
+    pace: LogPace,
 }
 
 impl Denials {
     /// No denials yet; inboxes start with `inbox`.
     pub(super) fn new(inbox: &str) -> Self {
-        Self { inbox: format!("{inbox}."), count: 0, publishes: BTreeMap::new(), inbox_denied: None }
+        Self {
+            inbox: format!("{inbox}."),
+            count: 0,
+            publishes: BTreeMap::new(),
+            inbox_denied: None,
+            pace: LogPace::default(),
+        }
     }
 
     /// A new connection starts without denials.
@@ -83,7 +93,7 @@ pub(super) async fn denial_of(denied: &mut watch::Receiver<Denials>, subject: &s
 pub(super) fn note(denied: &watch::Sender<Denials>, error: &str) -> bool {
     let Some(said) = Denial::parse(error) else { return false };
     let mut is_new = false;
-    denied.send_modify(|denied| is_new = denied.take(&said));
+    denied.send_modify(|denied| is_new = denied.take(&said) && denied.pace.is_due());
     if is_new {
         tracing::error!(error, "NATS denies this user a permission that the store needs");
     }

@@ -10,7 +10,10 @@ use super::{
     node_settings::AgreedKeep, observed_health::ObservedHealth, page_ends::PageEnds, place::Place,
     server_clock::ServerClock, settings::Settings, turns::Turns, write::Queues,
 };
-use crate::channel::Channel;
+use crate::{
+    channel::Channel,
+    store::{UpkeepNotes, log_pace::ChannelLog},
+};
 
 /// What the clones of a store share.
 pub(super) struct Inner {
@@ -30,6 +33,9 @@ pub(super) struct Inner {
     pub(super) states: ChannelStates,
     pub(super) ends: PageEnds,
     pub(super) consumer: ConsumerSlot,
+    /// The channels that cannot be read or maintained.
+    pub(super) damaged: ChannelLog,
+    pub(super) upkeep: UpkeepNotes,
 }
 
 impl Inner {

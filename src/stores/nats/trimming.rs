@@ -54,7 +54,7 @@ impl Inner {
         let (inner, channel) = (Arc::clone(self), channel.clone());
         self.runtime.spawn(async move {
             if let Err(error) = inner.maintain(&channel).await {
-                tracing::debug!(%error, ?channel, "cannot trim");
+                tracing::debug!(%error, channel = channel.as_str(), "cannot trim");
             }
         });
     }

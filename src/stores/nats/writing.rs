@@ -96,7 +96,10 @@ impl Writer {
             self.wait_for_turn(overtaken, deadline).await;
             match self.try_append(appends, deadline).await {
                 Ok(Some(answers)) => return Ok(answers),
-                Ok(None) if Instant::now() < deadline => overtaken += 1,
+                Ok(None) if Instant::now() < deadline => {
+                    self.inner.upkeep.conflicted();
+                    overtaken += 1;
+                }
                 Ok(None) => {
                     return Err(GroupFailure {
                         error: unavailable("other nodes always wrote first"),

@@ -8,7 +8,7 @@ use tokio_postgres::{
 };
 
 use super::tls::{Identity, Messages, Tls};
-use crate::store::Source;
+use crate::store::{Source, log_pace::LogPace};
 
 /// What applies to every connection unless a URL says otherwise.
 #[derive(Clone, Default)]
@@ -29,6 +29,7 @@ pub(super) struct Connector {
     pub(super) config: Config,
     tls: Tls,
     password: Option<Password>,
+    password_warning: Arc<LogPace>,
 }
 
 impl Connector {
@@ -54,7 +55,7 @@ impl Connector {
             );
         }
         let tls = if encrypts { Tls::verified(pem, identity.as_ref())? } else { Tls::Off };
-        Ok(Self { config, tls, password: security.password.clone() })
+        Ok(Self { config, tls, password: security.password.clone(), password_warning: Arc::default() })
     }
 
     /// Connects. The returned messages must be polled, or the connection makes no progress.
@@ -63,7 +64,8 @@ impl Connector {
         let mut config = self.config.clone();
         match ask().await {
             Ok(password) => _ = config.password(password),
-            Err(error) => tracing::warn!(%error, "no password for PostgreSQL"),
+            Err(error) if self.password_warning.is_due() => tracing::warn!(%error, "no password for PostgreSQL"),
+            Err(_) => {}
         }
         self.tls.connect(&config).await
     }

@@ -25,7 +25,10 @@ use super::{
     sql::Sql,
     tls::Messages,
 };
-use crate::store::{Health, Source, kit::AbsentChannels};
+use crate::{
+    store::{Health, Source, UpkeepNotes, kit::AbsentChannels, log_pace::ChannelLog},
+    stores::outage_log::{OutageLog, Part},
+};
 
 /// A parameter and its type, which is given so that no round trip asks for it.
 pub(super) type Param<'a> = (&'a (dyn ToSql + Sync), Type);
@@ -53,6 +56,10 @@ pub(super) struct Database {
     unavailable: AtomicBool,
     /// Whether the database was found to be read-only, and nothing was written since.
     read_only: AtomicBool,
+    pub(super) outages: OutageLog,
+    pub(super) upkeep: UpkeepNotes,
+    /// The channels that cannot be read or tidied.
+    pub(super) damaged: ChannelLog,
     /// Where the store's tasks run.
     pub(super) runtime: Handle,
 }
@@ -85,6 +92,9 @@ impl Database {
             absent: AbsentChannels::default(),
             unavailable: AtomicBool::new(false),
             read_only: AtomicBool::new(false),
+            outages: OutageLog::default(),
+            upkeep: UpkeepNotes::default(),
+            damaged: ChannelLog::default(),
             runtime,
         })
     }
@@ -118,7 +128,7 @@ impl Database {
     /// Records that something was written. Called explicitly, because a call may succeed without having had anything to
     /// write.
     pub(super) fn note_writable(&self) {
-        if self.read_only.swap(false, Ordering::Relaxed) {
+        if self.read_only.swap(false, Ordering::Relaxed) && self.outages.recovered(Part::Writes) {
             tracing::info!("PostgreSQL can be written again");
         }
     }
@@ -129,6 +139,7 @@ impl Database {
             let connection = in_time(self.timeout, self.shared.acquire(&self.pool)).await?;
             match self.run(&connection, sql, params).await {
                 Err(error) if error.is_serialization_conflict() && Instant::now() < until => {
+                    self.upkeep.conflicted();
                     sleep(COLLISION_PAUSE.mul_f64(fastrand::f64())).await;
                 }
                 other => return other,
@@ -204,18 +215,23 @@ impl Database {
         }
         let found = error.and_then(|error| Some((error.health()?, error)));
         if let Some((Health::ReadOnly, error)) = found {
-            if !self.read_only.swap(true, Ordering::Relaxed) {
+            self.read_only.store(true, Ordering::Relaxed);
+            if self.outages.failed(Part::Writes) {
                 tracing::warn!(%error, "cannot write to PostgreSQL; trying again");
             }
             // This says nothing about whether it can be read.
             return;
         }
         let unavailable = found.filter(|(health, _)| *health == Health::Unavailable);
-        if self.unavailable.swap(unavailable.is_some(), Ordering::Relaxed) != unavailable.is_some() {
-            match unavailable {
-                Some((_, error)) => tracing::warn!(%error, "cannot use PostgreSQL; trying again"),
-                None => tracing::info!("PostgreSQL can be used again"),
+        let was_unavailable = self.unavailable.swap(unavailable.is_some(), Ordering::Relaxed);
+        match unavailable {
+            Some((_, error)) if self.outages.failed(Part::Calls) => {
+                tracing::warn!(%error, "cannot use PostgreSQL; trying again");
             }
+            None if was_unavailable && self.outages.recovered(Part::Calls) => {
+                tracing::info!("PostgreSQL can be used again");
+            }
+            _ => {}
         }
     }
 

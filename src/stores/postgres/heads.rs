@@ -106,20 +106,22 @@ pub(super) async fn channels(
         let rows = database.read(&database.sql.names, &params).await.map_err(CallError::into_read_error)?;
         let Some(row) = rows.last() else { return Ok(Vec::new()) };
         after = row.try_get(0).map_err(|error| StoreError::Corrupt(error.into()))?;
-        let listed: Vec<_> = rows.iter().filter_map(listed).collect();
+        let listed: Vec<_> = rows.iter().filter_map(|row| listed(database, row)).collect();
         if !listed.is_empty() {
             return Ok(listed);
         }
     }
 }
 
-fn listed(row: &Row) -> Option<(Channel, Head)> {
+fn listed(database: &Database, row: &Row) -> Option<(Channel, Head)> {
     let name: &str = row.try_get(0).ok()?;
     let read = || Ok::<_, Source>((Channel::new(name)?, head_from(row, 1)?.ok_or("it has no record")?));
     match read() {
         Ok(listed) => Some(listed),
         Err(error) => {
-            tracing::warn!(channel = name, %error, "a channel in PostgreSQL cannot be listed");
+            if database.damaged.is_due(name) {
+                tracing::error!(channel = name, %error, "a channel in PostgreSQL cannot be listed");
+            }
             None
         }
     }

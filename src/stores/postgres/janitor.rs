@@ -66,6 +66,15 @@ pub(super) async fn announce_settings(database: &Database, settings: &Settings) 
 
 /// Continues until nothing is left to do, or another node is working.
 pub(super) async fn tidy(database: &Database, settings: &Settings) -> Result<(), StoreError> {
+    let tidied = do_pieces(database, settings).await;
+    match &tidied {
+        Ok(()) => database.upkeep.janitor_is_done(),
+        Err(_) => database.upkeep.janitor_is_behind(),
+    }
+    tidied
+}
+
+async fn do_pieces(database: &Database, settings: &Settings) -> Result<(), StoreError> {
     let mut most = MAX_PIECE;
     loop {
         match piece(database, settings, most).await {
@@ -98,8 +107,9 @@ async fn piece(database: &Database, settings: &Settings, most: i64) -> Result<i6
     let read = || Ok((row.try_get::<_, Option<i64>>(0)?, row.try_get::<_, Option<Vec<String>>>(1)?, row.try_get(2)?));
     let (done, damaged, why): (_, _, Option<Vec<String>>) =
         read().map_err(|error: tokio_postgres::Error| CallError::Malformed(error.into()))?;
-    for (channel, why) in damaged.into_iter().flatten().zip(why.into_iter().flatten()) {
-        tracing::error!(channel, why, "a channel in PostgreSQL cannot be tidied; it is left as it is");
+    let damaged = damaged.into_iter().flatten().zip(why.into_iter().flatten());
+    for (channel, error) in damaged.filter(|(channel, _)| database.damaged.is_due(channel)) {
+        tracing::error!(channel, error, "a channel in PostgreSQL cannot be tidied; it is left as it is");
     }
     Ok(done.unwrap_or(0))
 }

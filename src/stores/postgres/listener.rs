@@ -27,8 +27,9 @@ use crate::{
     store::{
         Change, Source,
         kit::{Backoff, Watchers},
+        log_pace::LogPace,
     },
-    stores::log_pace::LogPace,
+    stores::outage_log::Part,
 };
 
 /// What a listener needs.
@@ -41,18 +42,20 @@ pub(super) struct Listener {
     pub(super) own_received: Arc<AtomicU64>,
     /// How often it had to connect again.
     pub(super) reconnects: Arc<AtomicU64>,
+    /// Of the warning that the queue of notifications fills up.
+    pub(super) queue_warning: Arc<LogPace>,
 }
 
 impl Listener {
     /// Listens for ever. Whenever it starts to receive, everything before that counts as missed.
     pub(super) async fn run(self) {
-        let (mut failed_attempts, mut pace) = (0_u32, LogPace::default());
+        let mut failed_attempts = 0_u32;
         loop {
             let ended = self.session().await;
             // A listener that had been receiving reconnects soon.
             failed_attempts = if self.watchers.disarm() { 0 } else { failed_attempts.saturating_add(1) };
             self.reconnects.fetch_add(1, Ordering::Relaxed);
-            if pace.is_due() {
+            if self.database.outages.failed(Part::Changes) {
                 tracing::warn!(error = %ErrorChain(&*ended), "listening on PostgreSQL ended; changes by other processes are noticed late until it is back");
             }
             sleep(RETRY.delay(failed_attempts)).await;
@@ -76,6 +79,11 @@ impl Listener {
         let listen = client.batch_execute(&self.database.sql.listen);
         timeout(call_timeout, listen).await.map_err(|_| TimedOut("begin to listen"))??;
         self.watchers.arm();
+        // A listener that receives nothing is noticed only when it is checked.
+        self.check(&client).await?;
+        if self.database.outages.recovered(Part::Changes) {
+            tracing::info!("listening on PostgreSQL again");
+        }
         loop {
             if let Ok(ended) = timeout(CHECK_EVERY, &mut driver).await {
                 return Ok(ended.unwrap_or_else(Into::into));
@@ -110,7 +118,7 @@ impl Listener {
             tokio_postgres::SimpleQueryMessage::Row(row) => row.get(0)?.parse::<f64>().ok(),
             _ => None,
         });
-        if full.is_some_and(|full| full > MAX_QUEUE_USAGE) {
+        if full.is_some_and(|full| full > MAX_QUEUE_USAGE) && self.queue_warning.is_due() {
             tracing::warn!(
                 full,
                 "PostgreSQL's queue of notifications is filling up; a listener is stuck in a transaction"

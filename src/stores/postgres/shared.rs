@@ -36,6 +36,7 @@ impl Inner {
             watchers: Watchers::unarmed(),
             own_received: Arc::new(AtomicU64::new(0)),
             reconnects: Arc::new(AtomicU64::new(0)),
+            queue_warning: Arc::default(),
         };
         let notifier = Arc::clone(&listener.notifier).run(Arc::clone(&database));
         let janitor = janitor::run(Arc::clone(&database), Arc::clone(&settings), tidy_every);

@@ -24,7 +24,10 @@ use super::{
     primary::{self, PrimaryTerm},
     script::Scripts,
 };
-use crate::store::{Source, kit::Backoff};
+use crate::{
+    store::{Source, kit::Backoff},
+    stores::outage_log::{OutageLog, Part},
+};
 
 /// A connection that reopens itself.
 pub(super) struct Connection {
@@ -44,6 +47,7 @@ struct Connector {
     attempt_timeout: Duration,
     /// Whether it was lost or could not be opened; a connection that was never needed is not down.
     down: Arc<AtomicBool>,
+    outages: Arc<OutageLog>,
 }
 
 #[derive(Default)]
@@ -64,16 +68,12 @@ struct LiveConnection {
 
 impl Connection {
     pub(super) fn new(
-        endpoint: Arc<Endpoint>,
-        scripts: Arc<Scripts>,
-        primary: Arc<PrimaryTerm>,
+        (endpoint, scripts, primary, outages): (Arc<Endpoint>, Arc<Scripts>, Arc<PrimaryTerm>, Arc<OutageLog>),
         attempt_timeout: Duration,
     ) -> Self {
         let (term, down) = (AtomicU64::new(0), Arc::default());
-        Self {
-            connector: Arc::new(Connector { endpoint, scripts, primary, term, attempt_timeout, down }),
-            state: Arc::default(),
-        }
+        let connector = Connector { endpoint, scripts, primary, term, attempt_timeout, down, outages };
+        Self { connector: Arc::new(connector), state: Arc::default() }
     }
 
     pub(super) fn is_down(&self) -> bool {
@@ -184,10 +184,7 @@ impl Connection {
     }
 
     fn lost(&self, live: &LiveConnection) {
-        if !live.dead.swap(true, Ordering::Relaxed) {
-            self.connector.down.store(true, Ordering::Relaxed);
-            tracing::warn!("lost a connection to the Redis server");
-        }
+        note_lost(&live.dead, &self.connector.down, &self.connector.outages);
     }
 
     /// The connection, opened if necessary. While attempts fail they are spaced out, and callers wait until their
@@ -237,7 +234,8 @@ impl Connector {
         let failed_attempts = state.failed.as_ref().map_or(0, |(count, ..)| *count);
         match tokio::time::timeout(self.attempt_timeout, self.connect(failed_attempts)).await {
             Ok(Ok(live)) => {
-                if state.failed.take().is_some() {
+                state.failed = None;
+                if self.outages.recovered(Part::Calls) {
                     tracing::info!("connected to the Redis server again");
                 }
                 self.term.store(live.term, Ordering::Relaxed);
@@ -252,7 +250,7 @@ impl Connector {
     fn failed(&self, state: &mut State, error: RedisError) {
         self.down.store(true, Ordering::Relaxed);
         let count = state.failed.as_ref().map_or(0, |(count, ..)| *count);
-        if count == 0 {
+        if self.outages.failed(Part::Calls) {
             tracing::warn!(%error, "cannot connect to the Redis server; trying again");
         }
         state.failed = Some((count.saturating_add(1), Instant::now() + RETRY.delay(count), Arc::new(error)));
@@ -260,7 +258,7 @@ impl Connector {
 
     async fn connect(&self, failed_attempts: u32) -> redis::RedisResult<LiveConnection> {
         let (dead, term) = (Arc::new(AtomicBool::new(false)), self.primary.current());
-        let lost = on_loss(Arc::clone(&dead), Arc::clone(&self.down));
+        let lost = on_loss(Arc::clone(&dead), Arc::clone(&self.down), Arc::clone(&self.outages));
         let mut connection = open_connection(&self.endpoint, failed_attempts, lost).await?;
         primary::check_probe_reply(connection.send_packed_command(&primary::probe()).await?)?;
         self.load_scripts(&mut connection).await?;
@@ -292,15 +290,25 @@ pub(super) async fn open_connection(
     endpoint.client(failed_attempts).await?.get_multiplexed_async_connection_with_config(&config).await
 }
 
-fn on_loss(dead: Arc<AtomicBool>, down: Arc<AtomicBool>) -> impl Fn(PushInfo) -> Result<(), SendError> {
+fn on_loss(
+    dead: Arc<AtomicBool>,
+    down: Arc<AtomicBool>,
+    outages: Arc<OutageLog>,
+) -> impl Fn(PushInfo) -> Result<(), SendError> {
     move |info| {
         if info.kind == PushKind::Disconnection {
-            // A call may have given this connection up already; a newer one then stays up.
-            if !dead.swap(true, Ordering::Relaxed) {
-                down.store(true, Ordering::Relaxed);
-                tracing::warn!("lost a connection to the Redis server");
-            }
+            note_lost(&dead, &down, &outages);
         }
         Ok(())
+    }
+}
+
+/// A call may have given the connection up already; a newer one then stays up.
+fn note_lost(dead: &AtomicBool, down: &AtomicBool, outages: &OutageLog) {
+    if !dead.swap(true, Ordering::Relaxed) {
+        down.store(true, Ordering::Relaxed);
+        if outages.failed(Part::Calls) {
+            tracing::warn!("lost the connection to the Redis server");
+        }
     }
 }

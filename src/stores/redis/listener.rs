@@ -20,9 +20,12 @@ use tokio::{
 };
 
 use super::{codec, connection, primary, shared::Shared};
-use crate::store::{
-    Change,
-    kit::{self, Watchers},
+use crate::{
+    store::{
+        Change,
+        kit::{self, Watchers},
+    },
+    stores::outage_log::Part,
 };
 
 /// Holds the listener while anyone watches.
@@ -79,16 +82,13 @@ async fn listen(shared: Arc<Shared>, watchers: Watchers) {
     let mut failed_attempts = 0;
     loop {
         let ended = listen_once(&shared, &watchers, failed_attempts).await;
-        let was_armed = watchers.disarm();
-        match ended {
-            _ if was_armed => {
-                failed_attempts = 0;
-                tracing::warn!("lost the connection that listens to the Redis server");
-            }
-            Err(error) if failed_attempts == 0 => {
-                tracing::warn!(%error, "cannot listen to the Redis server; trying again");
-            }
-            _ => {}
+        if watchers.disarm() {
+            failed_attempts = 0;
+        }
+        if shared.outages.failed(Part::Changes) {
+            let error = ended.err();
+            let error = error.as_ref().map(tracing::field::display);
+            tracing::warn!(error, "not listening to the Redis server; trying again");
         }
         sleep(connection::RETRY.delay(failed_attempts)).await;
         failed_attempts = failed_attempts.saturating_add(1);
@@ -105,6 +105,9 @@ async fn listen_once(shared: &Arc<Shared>, watchers: &Watchers, failed_attempts:
     check(&mut connection, attempt_timeout).await?;
     timeout(attempt_timeout, connection.subscribe(shared.settings.key("bell"))).await.map_err(timed_out)??;
     watchers.arm();
+    if shared.outages.recovered(Part::Changes) {
+        tracing::info!("listening to the Redis server again");
+    }
     // A store that was opened without connecting has not yet announced its settings to other nodes.
     shared.sweep_if_due();
     let (mut lost, mut over) = (pin!(lost.notified()), pin!(primary.ended(term)));

@@ -47,7 +47,7 @@ pub(super) async fn channels(
             continue;
         }
         let last = text_of(last).ok_or_else(|| malformed("name"))?;
-        let page: Vec<_> = found.chunks(2).filter_map(listed).collect();
+        let page: Vec<_> = found.chunks(2).filter_map(|found| listed(shared, found)).collect();
         if !page.is_empty() || last.is_empty() {
             return Ok(page);
         }
@@ -59,13 +59,15 @@ fn lex_bound(kind: &str, name: &[u8]) -> Vec<u8> {
     [kind.as_bytes(), name].concat()
 }
 
-fn listed(found: &[Value]) -> Option<(Channel, Head)> {
+fn listed(shared: &Shared, found: &[Value]) -> Option<(Channel, Head)> {
     let [name, record] = found else { return None };
     let name = std::str::from_utf8(text_of(name)?).ok()?;
     match (Channel::new(name), text_of(record).and_then(record_of)) {
         (Ok(channel), Some((record, _))) => Some((channel, record.head)),
         _ => {
-            tracing::warn!(name, "a channel in the Redis server is unreadable, and is not listed");
+            if shared.unreadable.is_due(name) {
+                tracing::error!(channel = name, "a channel in the Redis server is unreadable, and is not listed");
+            }
             None
         }
     }

@@ -22,9 +22,11 @@ use super::{
 use crate::{
     channel::Channel,
     store::{
-        StoreError, floor,
+        StoreError, UpkeepNotes, floor,
         kit::{AbsentChannels, Keep},
+        log_pace::ChannelLog,
     },
+    stores::outage_log::OutageLog,
 };
 
 /// What all operations of a store share.
@@ -41,14 +43,21 @@ pub(super) struct Shared {
     pub(super) absent: AbsentChannels,
     pub(super) janitor: Janitor,
     pub(super) observed_health: ObservedHealth,
+    pub(super) outages: Arc<OutageLog>,
+    pub(super) upkeep: UpkeepNotes,
+    /// The channels that cannot be read.
+    pub(super) unreadable: ChannelLog,
 }
 
 impl Shared {
     pub(super) fn new(endpoint: Endpoint, settings: Settings) -> Self {
         let scripts = Arc::new(Scripts::new(&settings));
         let (endpoint, primary) = (Arc::new(endpoint), Arc::new(PrimaryTerm::default()));
-        let connection =
-            || Connection::new(Arc::clone(&endpoint), Arc::clone(&scripts), Arc::clone(&primary), settings.timeout);
+        let outages = Arc::<OutageLog>::default();
+        let connection = || {
+            let shared = (Arc::clone(&endpoint), Arc::clone(&scripts), Arc::clone(&primary), Arc::clone(&outages));
+            Connection::new(shared, settings.timeout)
+        };
         let (writes, reads) = (connection(), connection());
         let (place, janitor, observed_health) = (AtomicU64::new(0), Janitor::default(), ObservedHealth::default());
         Self {
@@ -62,6 +71,9 @@ impl Shared {
             absent: AbsentChannels::default(),
             janitor,
             observed_health,
+            outages,
+            upkeep: UpkeepNotes::default(),
+            unreadable: ChannelLog::default(),
         }
     }
 

@@ -45,10 +45,16 @@ impl Shared {
                     }
                     renewed = true;
                 }
-                Ok(outcome) if outcome.looked_at < MAX_SWEPT => return,
-                Ok(_) if began.elapsed() > MAX_RUN => return self.janitor.next.store(0, Ordering::Relaxed),
+                Ok(outcome) if outcome.looked_at < MAX_SWEPT => return self.upkeep.janitor_is_done(),
+                Ok(_) if began.elapsed() > MAX_RUN => {
+                    self.upkeep.janitor_is_behind();
+                    return self.janitor.next.store(0, Ordering::Relaxed);
+                }
                 Ok(_) => sleep(call.elapsed() * 3).await,
-                Err(error) => return tracing::debug!(%error, "a run of the janitor failed"),
+                Err(error) => {
+                    self.upkeep.janitor_is_behind();
+                    return tracing::debug!(%error, "a run of the janitor failed");
+                }
             }
         }
     }
@@ -60,8 +66,8 @@ impl Shared {
         let mut texts = answer.into_iter().map(text_of);
         let looked_at = texts.next().flatten().and_then(|count| count.parse().ok());
         let ready = texts.next().flatten().map(|ready| ready == "1");
-        for channel in texts.flatten() {
-            tracing::warn!(
+        for channel in texts.flatten().filter(|channel| self.unreadable.is_due(channel)) {
+            tracing::error!(
                 channel,
                 "a channel in the Redis server is unreadable; restore it from a backup, or delete it"
             );
