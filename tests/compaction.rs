@@ -90,6 +90,55 @@ async fn an_answer_of_38_000_deltas_takes_a_twentieth_and_continues_after_each_o
     }
 }
 
+/// How many bytes surround each of many events in a poll, whose answer may take several requests; and the data of all of them.
+async fn polled(server: &Server, path: &str) -> (usize, Vec<String>) {
+    let (mut bytes, mut data, mut after) = (0, Vec::new(), "earliest".to_owned());
+    loop {
+        let answer = server.get(&format!("{path}?after={after}&limit=50000&wait=0")).send().await.expect(200);
+        bytes += answer.body.len();
+        data.extend(answer.data().iter().map(|data| data.as_str().unwrap().to_owned()));
+        if answer.try_header("events-live").is_some() {
+            return (bytes, data);
+        }
+        after = answer.cursor();
+    }
+}
+
+/// What is left of 38 000 deltas is their text: no way to join them without loss leaves less, however long a delta is.
+#[tokio::test]
+async fn joined_deltas_take_as_many_bytes_as_their_text() {
+    const DELTAS: usize = 38_000;
+    for (delta, name) in [("to", None), ("token ", None), ("token ", Some("delta")), ("a \"b\"\u{e9} ", Some("delta"))]
+    {
+        let hub = Hub::new(MemoryStore::new(retention()));
+        let server = app(&hub, Compaction::joined_text()).await;
+        let event = || match name {
+            Some(name) => Event::text(delta).named(name).unwrap(),
+            None => Event::text(delta),
+        };
+        publish(&hub, (0..DELTAS).map(|_| event())).await;
+        let (all, all_bytes) = history(&server, "/all?after=earliest").await;
+        let (less, less_bytes) = history(&server, "/less?after=earliest").await;
+        let (polled_all_bytes, polled_all) = polled(&server, "/all").await;
+        let (polled_less_bytes, polled_less) = polled(&server, "/less").await;
+        assert_eq!((text(&all), polled_all.concat()), (text(&less), polled_less.concat()));
+        let in_json = serde_json::to_string(delta).unwrap().len() - 2;
+        let framing = 41 + name.map_or(0, |name| 8 + name.len());
+        for (all, less, all_bytes, less_bytes, length, framing) in [
+            (all.len(), less.len(), all_bytes, less_bytes, delta.len(), framing),
+            (polled_all.len(), polled_less.len(), polled_all_bytes, polled_less_bytes, in_json, 83 + framing - 41),
+        ] {
+            let saved = all_bytes as f64 / less_bytes as f64;
+            let bound = (framing + length) as f64 / length as f64;
+            println!(
+                "{name:?} {delta:?}: {all} events become {less}, {all_bytes} bytes {less_bytes}: {saved:.1} of {bound:.1}"
+            );
+            assert!(less <= 10 && all == DELTAS, "{less} of {all} events");
+            assert!(saved > bound * 0.98, "{saved} times fewer bytes of at most {bound}");
+        }
+    }
+}
+
 #[tokio::test]
 async fn the_newest_event_of_each_name_comes_and_a_limit_counts_what_is_left() {
     for http in BOTH {

@@ -186,18 +186,22 @@ async fn nothing_that_was_begun_is_handed_out_once_a_grant_is_over() {
     for n in 0..4 {
         publish(&hub, format!("{n}").repeat(100 << 10)).await;
     }
-    let until = |hub: &Hub| EventService::new(hub.clone(), |_: &Parts| Ok(ann().until(SystemTime::now() + secs(20))));
-    for (accept, longest) in [("text/event-stream", 0), ("application/json", 0)] {
-        let mut response = response(&mut until(&hub), "/?after=earliest", accept).await;
-        if accept == "text/event-stream" {
-            // The client stalls in the middle of an event, and comes back when its grant is over.
-            let first = response.body_mut().frame().await.unwrap().unwrap().into_data().unwrap();
-            assert!(first.len() < 100 << 10);
-            let second = response.body_mut().frame().await.unwrap().unwrap().into_data().unwrap();
-            assert!(!second.ends_with(b"\n\n"));
+    // One whose time is over, and one of a process that was suspended, and so cannot know whether it was revoked.
+    let ends: fn() -> Grant = || Grant::new(channel("inbox")).until(SystemTime::now() + secs(20));
+    for grant in [ends, ann] {
+        for accept in ["text/event-stream", "application/json"] {
+            let mut events = EventService::new(hub.clone(), move |_: &Parts| Ok(grant()));
+            let mut response = response(&mut events, "/?after=earliest", accept).await;
+            if accept == "text/event-stream" {
+                // The client stalls in the middle of an event, and comes back when its grant is over.
+                let first = response.body_mut().frame().await.unwrap().unwrap().into_data().unwrap();
+                assert!(first.len() < 100 << 10);
+                let second = response.body_mut().frame().await.unwrap().unwrap().into_data().unwrap();
+                assert!(!second.ends_with(b"\n\n"));
+            }
+            tokio::time::advance(secs(21)).await;
+            assert_eq!(handed_out(response.body_mut(), secs(60)).await, (0, true), "{accept}");
         }
-        tokio::time::advance(secs(21)).await;
-        assert_eq!(handed_out(response.body_mut(), secs(60)).await, (longest, true), "{accept}");
     }
 }
 
@@ -225,19 +229,23 @@ async fn a_revocation_ends_readers_on_every_node_within_the_interval() {
 
 #[tokio::test(start_paused = true)]
 async fn a_reader_that_is_revoked_while_it_stalls_gets_nothing_after_the_interval() {
-    let (first, second, _) = nodes();
-    for _ in 0..20 {
-        publish(&first, "x".repeat(50 << 10)).await;
+    // Heard of at once, or by the next look.
+    for lost in [0, usize::MAX] {
+        let (first, second, faults) = nodes();
+        for _ in 0..20 {
+            publish(&first, "x".repeat(50 << 10)).await;
+        }
+        let mut events = EventService::new(second, |_: &Parts| Ok(ann()));
+        let mut stalled = response(&mut events, "/?after=earliest", "text/event-stream").await;
+        let mut poll = response(&mut events, "/?after=earliest", "application/json").await;
+        stalled.body_mut().frame().await.unwrap().unwrap();
+        faults.lose_hints(lost);
+        first.revoke("ann").await.unwrap();
+        tokio::time::sleep(INTERVAL).await;
+        let (bytes, is_end) = handed_out(stalled.body_mut(), secs(60)).await;
+        assert!(bytes < 200 && is_end, "{bytes}");
+        assert_eq!(handed_out(poll.body_mut(), secs(60)).await, (0, true));
     }
-    let mut events = EventService::new(second, |_: &Parts| Ok(ann()));
-    let mut stalled = response(&mut events, "/?after=earliest", "text/event-stream").await;
-    let mut poll = response(&mut events, "/?after=earliest", "application/json").await;
-    stalled.body_mut().frame().await.unwrap().unwrap();
-    first.revoke("ann").await.unwrap();
-    tokio::time::sleep(INTERVAL).await;
-    let (bytes, is_end) = handed_out(stalled.body_mut(), secs(60)).await;
-    assert!(bytes < 200 && is_end, "{bytes}");
-    assert_eq!(handed_out(poll.body_mut(), secs(60)).await, (0, true));
 }
 
 #[tokio::test(start_paused = true)]
@@ -264,10 +272,15 @@ async fn readers_end_when_revocations_may_be_missing() {
     let server = served(&second, ann);
     let unnamed = served(&second, || Grant::new(channel("inbox")));
     let (mut stream, mut anybody) = (open(&server).await, open(&unnamed).await);
+    let cursor = server.get("/events?wait=0").send().await.expect(200).cursor();
     faults.fail_channel(&channel(REVOCATIONS));
-    let lasted = ended(&mut stream).await;
+    let target = format!("/events?after={cursor}&wait=50");
+    let (lasted, poll, fresh) =
+        tokio::join!(ended(&mut stream), server.get(&target).send(), server.get("/events?wait=50").send());
     assert!((secs(3)..=INTERVAL).contains(&lasted), "{lasted:?}");
-    ends(&second, EndReason::RevocationsUnknown, 1);
+    assert_eq!((poll.status, poll.text(), poll.cursor()), (200, "[]", cursor));
+    assert_eq!(fresh.expect(503).json()["type"], "urn:tower-events:grant-ended");
+    ends(&second, EndReason::RevocationsUnknown, 3);
     // A client that comes meanwhile is told to come back later.
     assert_eq!(server.get("/events").sse().await.next().await.name, "stream-retry");
     let refused = server.get("/events").send().await.expect(503);
@@ -330,6 +343,20 @@ async fn revocations_that_were_dropped_by_number_make_older_tokens_unknown() {
     for (issued, status) in issued.into_iter().zip([401, 200]) {
         let server = served(&hub, move || Grant::new(channel("inbox")).subject("zoe").issued_at(issued));
         assert_eq!(server.get("/events?wait=0").send().await.status, status);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn every_page_of_the_revocations_is_known_before_anybody_is_served() {
+    let store = Arc::new(MemoryStore::new(Retention::default().events(5_000)));
+    let (first, second) = (Hub::new(store.clone()), Hub::new(store));
+    for n in 0..2_100 {
+        first.revoke(n.to_string()).await.unwrap();
+    }
+    let issued = SystemTime::now().checked_sub(secs(60)).unwrap();
+    for (subject, status) in [("0", 401), ("1500", 401), ("2099", 401), ("nobody", 200)] {
+        let server = served(&second, move || Grant::new(channel("inbox")).subject(subject).issued_at(issued));
+        assert_eq!(server.get("/events?wait=0").send().await.status, status, "{subject}");
     }
 }
 
@@ -415,6 +442,24 @@ async fn a_check_that_fails_ends_all_readers_of_its_subject() {
         assert!(checked.contains(&lasted.as_secs()), "{lasted:?}");
         assert!(results.lock().unwrap().is_empty(), "one check for both");
         ends(&hub, EndReason::Rechecked, 2);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn readers_that_keep_coming_do_not_put_a_check_off() {
+    let hub = Hub::new(MemoryStore::default());
+    let results = Arc::new(Mutex::new(VecDeque::from([Some(Recheck::Ended)])));
+    let server = served(&hub, move || rechecked(&results).subject("ann"));
+    let (mut first, mut others) = (open(&server).await, Vec::new());
+    let coming = async {
+        for _ in 0..4 {
+            others.push(open(&server).await);
+            tokio::time::sleep(secs(3)).await;
+        }
+    };
+    tokio::select! {
+        lasted = ended(&mut first) => assert!(lasted <= secs(8), "{lasted:?}"),
+        () = coming => panic!("the check is put off by readers that come"),
     }
 }
 

@@ -97,6 +97,34 @@ const GROUPS: &[Group] = &[
         sources: &["stores/memory"],
         suites: &["lib stores::memory", "memory", "allocations", "conformance"],
     },
+    Group {
+        name: "live",
+        sources: &[
+            "compaction",
+            "filter",
+            "grant",
+            "snapshot",
+            "hub/access",
+            "hub/catch_up",
+            "hub/fold",
+            "hub/recheck",
+            "hub/revocation_follower",
+            "hub/revoke",
+            "hub/snapshot_calls",
+            "hub/snapshot_flights",
+            "hub/snapshot_request",
+            "hub/subjects",
+        ],
+        suites: &[
+            "lib compaction:: hub::access hub::fold hub::snapshot hub::subjects",
+            "filters",
+            "grants",
+            "compaction",
+            "snapshots",
+            "hub compaction::",
+        ],
+    },
+    Group { name: "runs", sources: &["runs"], suites: &["lib runs::", "runs"] },
 ];
 
 type Failure = Box<dyn std::error::Error>;

@@ -42,7 +42,7 @@ impl Attached {
         }
     }
 
-    pub(super) fn take_access(&mut self) -> Option<Access> {
+    pub(crate) fn take_access(&mut self) -> Option<Access> {
         self.0.as_mut()?.access.take()
     }
 

@@ -8,6 +8,7 @@ use super::{
     encoded_entry::EncodedEntry,
     encoding::Encoding,
     entry_run::{EntryRun, encode_joined},
+    moment::Moment,
 };
 use crate::{
     channel::Channel,
@@ -126,13 +127,20 @@ pub struct Snapshot {
     encoded: Arc<EncodedEntry>,
     /// The same alone, for all readers of it.
     run: Arc<EntryRun>,
+    /// Before the head was read.
+    asked: Moment,
 }
 
 impl Snapshot {
-    /// The state at the position of `entry`.
-    pub(super) fn new(entry: Entry) -> Self {
+    /// The state at the position of `entry`; the head was read after `asked`.
+    pub(super) fn new(entry: Entry, asked: Moment) -> Self {
         let (cursor, encoded) = (entry.cursor, EncodedEntry::new(entry));
-        Self { run: EntryRun::new([encoded.clone()].into(), cursor), encoded }
+        Self { run: EntryRun::new([encoded.clone()].into(), cursor), encoded, asked }
+    }
+
+    /// Whether it has everything that was stored by then.
+    pub(super) fn is_as_of(&self, moment: Moment) -> bool {
+        self.asked > moment
     }
 
     /// The state. It is no event of the store: its cursor is the position after which events follow.

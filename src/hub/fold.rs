@@ -191,5 +191,7 @@ mod tests {
         assert_eq!(texts(&folded), [(5, "bdf")]);
         assert_eq!(folded.next, at(6), "it moves past what is hidden");
         assert_ne!(folding.key(), joining().key());
+        let newest = Folding { compaction: Compaction::newest_per_name(), filter: None };
+        assert_ne!(newest.key(), joining().key(), "nor is it shared with those of another compaction");
     }
 }

@@ -97,7 +97,7 @@ impl SnapshotCall {
             shared.counters.refused(RefusedBy::WaitingSnapshots);
             ReadError::Overloaded { retry }
         })?;
-        flights.begin(key, flight);
+        let asked = flights.begin(key, flight);
         // Position first, then state: every event at or below the position is in the state.
         let (request, mut slot) = (request_head(shared, &key.channel), None);
         let head = poll_fn(|cx| request.poll(&mut slot, cx)).await?;
@@ -106,7 +106,7 @@ impl SnapshotCall {
         match entry.and_then(|entry| bounded(entry, snapshots.most_bytes())) {
             Ok(entry) => {
                 flights.outage.succeeded();
-                Ok(Snapshot::new(entry))
+                Ok(Snapshot::new(entry, asked))
             }
             Err(error) => {
                 flights.outage.failed(&error);

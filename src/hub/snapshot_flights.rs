@@ -102,15 +102,17 @@ impl SnapshotFlights {
         self.channels().flights.get(key)?.last.as_ref().map(|last| last.at + MIN_INTERVAL)
     }
 
-    /// `flight` has waited and begins: its head is read next.
-    pub(super) fn begin(&self, key: &FlightKey, flight: Weak<Flight>) {
+    /// `flight` has waited and begins: its head is read next, after the moment that this returns.
+    pub(super) fn begin(&self, key: &FlightKey, flight: Weak<Flight>) -> Moment {
         let mut channels = self.channels();
         let flights = channels.entry(key);
         // Another one waits if nobody was left that waited for this one.
         if flights.waiting.ptr_eq(&flight) {
             flights.waiting = Weak::new();
         }
-        flights.last = Some(BegunFlight { moment: Moment::now(), at: Instant::now(), flight });
+        let moment = Moment::now();
+        flights.last = Some(BegunFlight { moment, at: Instant::now(), flight });
+        moment
     }
 
     /// Counts the bytes of a snapshot that is kept for readers to come, unless too many are.

@@ -35,7 +35,7 @@ impl ChannelSnapshots {
 
     /// One for a fresh start.
     pub(super) fn fresh(&self) -> SnapshotRequest {
-        SnapshotRequest { decided: None, delay: None, flight: None, slot: None }
+        SnapshotRequest { decided: None, since: Moment::now(), delay: None, flight: None, slot: None }
     }
 
     /// One for a reader at `position` whose reset was decided by then.
@@ -43,7 +43,7 @@ impl ChannelSnapshots {
         self.in_vain = if self.last.is_some() && self.last == position { self.in_vain + 1 } else { 0 };
         let delay = Some(backoff(self.in_vain)).filter(|delay| !delay.is_zero());
         let delay = delay.map(|delay| Box::pin(sleep(jittered(delay))));
-        SnapshotRequest { decided: Some(decided), delay, flight: None, slot: None }
+        SnapshotRequest { decided: Some(decided), since: decided, delay, flight: None, slot: None }
     }
 
     /// Notes that a snapshot was handed out.
@@ -71,6 +71,8 @@ impl ChannelSnapshots {
 pub(super) struct SnapshotRequest {
     /// When the reset was decided; `None` for a fresh start.
     decided: Option<Moment>,
+    /// When the reader began, or its reset was decided.
+    pub(super) since: Moment,
     delay: Option<Pin<Box<Sleep>>>,
     flight: Option<Arc<Flight>>,
     slot: Option<usize>,

@@ -89,7 +89,9 @@ impl Answer for ParkedPoll {
         }
         if attached.is_over() {
             this.listening.set(None);
-            return Poll::Ready(ended_response(this.target, *this.response_options, attached.retry()));
+            // Taken, because a response under it would be cut: this one has no events.
+            let retry = attached.take_access().and_then(|access| access.retry());
+            return Poll::Ready(ended_response(this.target, *this.response_options, retry));
         }
         let listened = ready!(listening.as_mut().poll(|| {}, cx));
         let backoff = listening.failure_backoff();

@@ -55,6 +55,10 @@ impl Active {
         self.registry().runs.get(run).cloned()
     }
 
+    pub(super) fn all(&self) -> Vec<Arc<Feed>> {
+        self.registry().runs.values().cloned().collect()
+    }
+
     /// Makes the producer of `channel` look at it; whether there is one.
     pub(super) fn notice(&self, channel: &Channel) -> bool {
         let registry = self.registry();

@@ -65,6 +65,7 @@ impl Reaper {
                 break;
             }
         }
+        self.tell_own(shared).await?;
         let abandoned = self.look(shared).await?;
         let close = |(channel, head)| {
             let shared = shared.clone();
@@ -101,6 +102,20 @@ impl Reaper {
         Ok(!page.is_empty())
     }
 
+    /// Tells the producers of this process whose channels are no longer open. Those that are watched are told by [`Self::look`]; a
+    /// channel that was closed before the first listing that had it is never watched.
+    async fn tell_own<S: Store>(&self, shared: &Shared<S>) -> Result<(), StoreError> {
+        let mut own = shared.active.all();
+        own.retain(|feed| !self.watched.contains_key(&feed.channel));
+        let channels: Vec<_> = own.iter().map(|feed| feed.channel.clone()).collect();
+        for (feed, head) in own.iter().zip(heads(shared, &channels).await?) {
+            if !head.is_some_and(is_open) {
+                feed.notice();
+            }
+        }
+        Ok(())
+    }
+
     /// Compares the signs of life with those seen before. Returns the runs that are abandoned, with their heads.
     async fn look<S: Store>(&mut self, shared: &Shared<S>) -> Result<Vec<(Channel, Cursor)>, StoreError> {
         let asked = Instant::now();
@@ -115,9 +130,8 @@ impl Reaper {
                 Producer::Known(owner) => (Some(owner), shared.active.get(&owner.run)),
                 Producer::Forgotten | Producer::None => (None, None),
             };
-            // The head of a channel that does not exist has no tag. One that cannot be read is found again once it can.
-            let open = head.filter(|head| !head.closed && head.cursor.tag != 0);
-            let Some(head) = open else {
+            // One that cannot be read is found again once it can.
+            let Some(head) = head.filter(|head| is_open(*head)) else {
                 own.inspect(|feed| feed.notice());
                 self.watched.remove(&channel);
                 continue;
@@ -156,6 +170,11 @@ fn producer_of(first: &Page) -> Producer {
         Some(entry) => Owner::named_by(entry).map_or(Producer::None, Producer::Known),
         None => Producer::None,
     }
+}
+
+/// The head of a channel that does not exist has no tag.
+fn is_open(head: Head) -> bool {
+    !head.closed && head.cursor.tag != 0
 }
 
 /// The heads of these channels, in their order; `None` for one whose record cannot be read, which must not keep the others open.

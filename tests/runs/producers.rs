@@ -177,6 +177,32 @@ async fn a_producer_that_was_suspended_adds_nothing_to_what_others_have_ended() 
 }
 
 #[tokio::test(start_paused = true)]
+async fn an_idle_run_goes_on_while_its_process_shows_signs_of_life() {
+    let store = MemoryStore::default();
+    let (producer, observer) = (runs(store.clone()), runs(store));
+    producer.start(&channel("a"), idle).await.unwrap();
+    tokio::time::sleep(Duration::from_secs(120)).await;
+    assert_eq!(observer.state(&channel("a")).await.unwrap(), Some(RunState::Running));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_run_that_shows_a_sign_of_life_at_the_last_moment_is_not_ended() {
+    let inner = MemoryStore::default();
+    let ((producing, silence), (observed, late)) = (FaultStore::new(inner.clone()), FaultStore::new(inner));
+    let run = runs(producing).start(&channel("a"), idle).await.unwrap();
+    let observer = runs(observed);
+    silence.fail_next_appends(usize::MAX);
+    let end = late.hold_appends();
+    tokio::time::sleep(Duration::from_secs(20)).await; // the end is on its way to the store
+    silence.fail_next_appends(0);
+    run.publish(Event::text("alive")).await.unwrap();
+    tokio::time::sleep(Duration::from_millis(30)).await;
+    drop(end);
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    assert_eq!(observer.state(&channel("a")).await.unwrap(), Some(RunState::Running));
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_producer_adds_nothing_to_the_run_of_another_in_its_channel() {
     let store = MemoryStore::default();
     let (old, new) = (runs(store.clone()), runs(store.clone()));

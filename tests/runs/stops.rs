@@ -92,6 +92,14 @@ async fn a_stop_whose_announcement_is_lost_is_noticed_within_seconds() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_stop_that_comes_before_the_run_is_listed_is_noticed_within_seconds() {
+    let store = MemoryStore::default();
+    let run = runs(store.clone()).start(&channel("a"), idle).await.unwrap();
+    tower_events::Hub::new(store).close(&channel("a")).await.unwrap();
+    tokio::time::timeout(Duration::from_secs(3), run.over()).await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_stop_closes_no_channel_but_those_of_runs() {
     let store = MemoryStore::default();
     let room = tower_events::Channel::new("room:1").unwrap();

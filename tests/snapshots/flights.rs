@@ -124,6 +124,41 @@ async fn a_late_joiner_gets_everything_that_its_state_lacks() {
     }
 }
 
+#[tokio::test]
+async fn a_reader_keeps_its_position_until_its_state_is_handed_out() {
+    let site = Site::trimming().await;
+    let old = site.change("a").await;
+    let head = site.changes("a", 9).await.pop().unwrap();
+    let resume = Subscription::new(channel("a")).resume(&old.parse().unwrap());
+    let mut reader = site.hub.subscribe(resume.snapshots(site.application.snapshots())).await.unwrap();
+    assert!(matches!(reader.next().await, Some(Ok(Delivery::Reset(_)))));
+    assert_eq!(reader.cursors().to_string(), old);
+    assert_eq!(snapshot(&mut reader).await.cursor().to_string(), head);
+    assert_eq!((reader.cursors().to_string(), site.hub.stats().totals.resets.sum()), (head, 1));
+}
+
+#[tokio::test]
+async fn a_reader_that_shares_an_older_state_is_live_once_it_has_what_came_since() {
+    let site = Site::of(Hub::with_options(MemoryStore::default(), HubOptions::default().ring_bytes(0))).await;
+    site.change("a").await;
+    site.get("/poll?channel=a").send().await.expect(200);
+    site.change("a").await;
+    let (mut data, mut url) = (Vec::new(), "/poll?channel=a".to_owned());
+    loop {
+        let answer = site.get(&url).send().await.expect(200);
+        data.extend(answer.data());
+        if answer.try_header("events-live").is_some() {
+            break;
+        }
+        url = format!("/poll?channel=a&after={}", answer.cursor());
+    }
+    assert_eq!(data, [json!({ "state": 1 }), json!({ "change": 2 })]);
+    let mut stream = site.get("/sse?channel=a").sse().await;
+    stream.live().await;
+    assert_eq!(names(&stream), ["state", "message", "stream-live"]);
+    assert_eq!(site.application.calls(), 1);
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_channel_that_is_trimmed_faster_than_it_is_read_costs_few_calls() {
     let (hub, application) = (trimming_hub(), Application::new());
@@ -149,6 +184,20 @@ async fn a_channel_that_is_trimmed_faster_than_it_is_read_costs_few_calls() {
     });
     assert!(minute.await.is_err());
     assert!((6..=14).contains(&application.calls()), "{}", application.calls());
+}
+
+#[tokio::test(start_paused = true)]
+async fn resets_that_follow_one_another_cost_a_call_every_100_ms_at_most() {
+    let (hub, application) = (Hub::new(MemoryStore::default()), Application::new());
+    let (snapshots, began) = (application.snapshots(), tokio::time::Instant::now());
+    for _ in 0..10 {
+        let late = Subscription::new(channel("a")).start(Start::Latest).snapshots(snapshots.clone());
+        let mut reader = hub.subscribe(late).await.unwrap();
+        hub.init(&channel("a"), vec![]).await.unwrap();
+        snapshot(&mut reader).await;
+    }
+    assert_eq!(application.calls(), 10);
+    assert!(began.elapsed() >= Duration::from_millis(900), "{:?}", began.elapsed());
 }
 
 #[tokio::test]

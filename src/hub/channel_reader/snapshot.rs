@@ -46,15 +46,15 @@ impl ChannelReader {
             Poll::Pending => Some(Peeked::ReadPending),
             Poll::Ready(Err(error)) => self.fail(error),
             Poll::Ready(Ok(snapshot)) => {
-                let reset = reset.take();
-                self.set_step(StoreStep::SnapshotReady { snapshot, reset })
+                let (reset, since) = (reset.take(), request.since);
+                self.set_step(StoreStep::SnapshotReady { snapshot, reset, since })
             }
         }
     }
 
     pub(super) fn peek_snapshot(&self) -> Option<Peeked> {
         let State::FromStore(step) = &self.state else { return None };
-        let StoreStep::SnapshotReady { snapshot, reset } = &**step else { return None };
+        let StoreStep::SnapshotReady { snapshot, reset, .. } = &**step else { return None };
         Some(match reset {
             Some(reset) => Peeked::Reset((**reset).clone()),
             None => Peeked::Snapshot(snapshot.clone()),
@@ -63,22 +63,25 @@ impl ChannelReader {
 
     /// Takes the reset that was peeked, if a snapshot follows it.
     pub(super) fn take_reset_before_snapshot(&mut self) {
-        if let Some(StoreStep::SnapshotReady { reset, .. }) = self.step() {
-            *reset = None;
+        let Some(StoreStep::SnapshotReady { reset, .. }) = self.step() else { return };
+        if let Some(reset) = reset.take() {
             self.history_end = HistoryEnd::Undecided;
+            self.membership.shared.counters.reset(reset.reason);
         }
     }
 
-    /// Takes the snapshot that was peeked: it is the whole history up to its position.
+    /// Takes the snapshot that was peeked: it is the whole history up to its position. One that others have asked for may be older
+    /// than this reader; then history goes on from there.
     pub(in crate::hub) fn take_snapshot(&mut self) {
         let State::FromStore(step) = &self.state else { return };
-        let StoreStep::SnapshotReady { snapshot, .. } = &**step else { return };
+        let StoreStep::SnapshotReady { snapshot, since, .. } = &**step else { return };
         let cursor = snapshot.cursor();
+        let history_end = if snapshot.is_as_of(*since) { HistoryEnd::Reached } else { HistoryEnd::Undecided };
         if let Some(snapshots) = self.extras.as_mut().and_then(|extras| extras.snapshots.as_mut()) {
             snapshots.taken(snapshot);
         }
         self.position = Some(cursor);
-        self.history_end = HistoryEnd::Reached;
+        self.history_end = history_end;
         self.follow_ring(cursor);
     }
 }

@@ -13,6 +13,7 @@ use crate::{
         head_requests::HeadRequest,
         lease::Lease,
         membership::Membership,
+        moment::Moment,
         page_reads::PageRequest,
         read_options::ReadOptions,
         shared_page::SharedPage,
@@ -96,6 +97,7 @@ pub(super) enum StoreStep {
     SnapshotReady {
         snapshot: Snapshot,
         reset: Option<Box<Reset>>,
+        since: Moment,
     },
 }
 
