@@ -113,8 +113,13 @@ fn lines_of(file: &Path) -> Vec<Line> {
 
 /// The first parts of the module's path, which are the same whatever files the module has.
 fn target_of(file: &Path) -> String {
-    let parts: Vec<_> =
-        file.strip_prefix(root()).unwrap().with_extension("").iter().map(|part| part.display().to_string()).collect();
+    let parts: Vec<_> = file
+        .strip_prefix(root())
+        .unwrap()
+        .with_extension("")
+        .iter()
+        .map(|part| part.to_string_lossy().into_owned())
+        .collect();
     match parts.iter().map(String::as_str).collect::<Vec<_>>()[..] {
         ["src", "stores", store, ..] => format!("tower_events::stores::{store}"),
         ["src", module, ..] => format!("tower_events::{module}"),

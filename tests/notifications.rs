@@ -59,7 +59,7 @@ fn unread(process: &Example, token: &str) -> BTreeSet<i64> {
         let data: Value = serde_json::from_str(data.lines().next().unwrap()).unwrap();
         match name {
             "unread" => {
-                unread = data["unread"].as_array().unwrap().iter().map(|one| one["id"].as_i64().unwrap()).collect()
+                unread = data["unread"].as_array().unwrap().iter().map(|one| one["id"].as_i64().unwrap()).collect();
             }
             "notification" => _ = unread.insert(data["id"].as_i64().unwrap()),
             "read" => unread.retain(|id| *id > data.as_i64().unwrap()),

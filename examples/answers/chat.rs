@@ -13,7 +13,7 @@ use axum::{Router, http::StatusCode, routing::get, routing::post};
 use serde::Deserialize;
 use serde_json::{Value, json};
 use tower_events::{
-    Channel, Delivery, RunOutcome, RunState, Subscription, sse::SseOptions, store::Entry, store::Start,
+    Channel, Delivery, InvalidChannel, RunOutcome, RunState, Subscription, sse::SseOptions, store::Entry, store::Start,
 };
 
 use crate::{App, run};
@@ -71,8 +71,8 @@ async fn newest(app: &App, chat: &str) -> Result<String> {
     Ok(app.hub.position(&channel(chat)?.into()).await?.to_string())
 }
 
-fn channel(chat: &str) -> Result<Channel> {
-    Ok(Channel::new(format!("chat:{chat}"))?)
+fn channel(chat: &str) -> std::result::Result<Channel, InvalidChannel> {
+    Channel::new(format!("chat:{chat}"))
 }
 
 async fn stream(app: &App, id: &str) -> Result<Response> {

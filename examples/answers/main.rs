@@ -23,7 +23,8 @@ use axum::{Router, routing::get, routing::post, serve::ListenerExt};
 use serde::Deserialize;
 use tokio::{net::TcpListener, time::sleep};
 use tower_events::{
-    Channel, Compaction, Event, EventService, FileStore, Hub, Retention, Run, RunOver, RunState, Runs, store::Start,
+    Channel, Compaction, Event, EventService, FileStore, Hub, InvalidChannel, Retention, Run, RunOver, RunState, Runs,
+    store::Start,
 };
 
 #[derive(Clone)]
@@ -78,8 +79,8 @@ async fn generate(run: Run, question: String) -> std::result::Result<(), RunOver
     Ok(())
 }
 
-fn run(id: &str) -> Result<Channel> {
-    Ok(Channel::new(format!("run:{id}"))?)
+fn run(id: &str) -> std::result::Result<Channel, InvalidChannel> {
+    Channel::new(format!("run:{id}"))
 }
 
 #[derive(Deserialize)]

@@ -115,9 +115,10 @@ impl App {
     }
 
     /// Issues a token that is signed with the user's own key.
-    fn sign_in(&self, user: String) -> Result<impl IntoResponse + use<>> {
+    fn sign_in(&self, user: String) -> std::result::Result<impl IntoResponse + use<>, StatusCode> {
         let new = "INSERT INTO users VALUES (?1, randomblob(32)) ON CONFLICT DO NOTHING";
-        let key = self.db(|db| db.execute(new, [&user]).and_then(|_| db.query_row(KEY, [&user], |row| row.get(0))))?;
+        let key = self.db(|db| db.execute(new, [&user]).and_then(|_| db.query_row(KEY, [&user], |row| row.get(0))));
+        let key = key.map_err(|_| StatusCode::SERVICE_UNAVAILABLE)?;
         let (life, key): (u64, Vec<u8>) = (self.token_life.as_secs(), key);
         let exp = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs() + life;
         let header = Header { kid: Some(user.clone()), ..Header::default() };
@@ -143,12 +144,12 @@ struct Login {
 /// Signs anybody in; a password is left to be added.
 async fn login(State(app): State<App>, Form(Login { user }): Form<Login>) -> Result<impl IntoResponse> {
     inbox(&user)?;
-    app.sign_in(user)
+    Ok(app.sign_in(user)?)
 }
 
 /// A new token for a page that is open when the old one is about to expire.
 async fn renew(State(app): State<App>, headers: HeaderMap) -> Result<impl IntoResponse> {
-    app.sign_in(app.user(&headers)?.sub)
+    Ok(app.sign_in(app.user(&headers)?.sub)?)
 }
 
 /// Signs the user out in every browser: all tokens become invalid, and open streams end.
