@@ -175,13 +175,14 @@ pub(crate) async fn every_run_ends_once(place: Place) {
     for (n, producer) in producers.iter_mut().enumerate() {
         tokio::time::sleep(Duration::from_millis(random(300))).await;
         match n % 3 {
-            2 => producer.suspend(&store).await,
+            // Stopped in the middle of a transaction it would keep all others from a file.
+            2 if !place.is_file() => producer.suspend(&store).await,
             _ => producer.kill(),
         }
     }
     let took = until_ended(&observer, &all).await;
     println!("{} runs had ended {took:?} after the last process was killed", all.len());
-    for suspended in producers.iter_mut().skip(2).step_by(3) {
+    for suspended in producers.iter_mut().skip(2).step_by(3).filter(|_| !place.is_file()) {
         suspended.signal("-CONT");
         suspended.until_it_says(OVER).await;
     }

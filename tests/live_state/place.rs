@@ -78,6 +78,10 @@ impl Place {
         &self.url
     }
 
+    pub(crate) fn is_file(&self) -> bool {
+        self.url.starts_with("file:")
+    }
+
     /// A node's store.
     pub(crate) async fn open(&self) -> AnyStore {
         match &self.memory {
