@@ -35,6 +35,11 @@ impl Sse {
         }
     }
 
+    /// The next event other than `stream-live` among what was read.
+    pub fn received(&mut self) -> Option<Message> {
+        self.ready.pop_front()
+    }
+
     /// The next `count` events.
     pub async fn take(&mut self, count: usize) -> Vec<Message> {
         let mut messages = Vec::with_capacity(count);

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use crate::{
     nodes::Nodes,
     program::{Example, Stream},
-    proxies,
+    proxies::Kind,
 };
 
 /// A request for many channels; if `reset`, with a cursor of another log.
@@ -22,7 +22,7 @@ const MOST: usize = 3584;
 #[test]
 fn the_head_of_every_answer_fits_into_the_default_buffer_of_nginx() {
     let (nodes, other) = (Nodes::start("heads"), Example::start("server", &["--listen", "127.0.0.1:0"]));
-    let Some(proxy) = proxies::nginx("heads", nodes.addresses) else { return };
+    let Some(proxy) = Kind::Nginx.start("heads", nodes.addresses) else { return };
     let mut failed = Vec::new();
     for case in cases() {
         let query: Vec<_> = case.channels.iter().map(|channel| format!("channel={channel}")).collect();

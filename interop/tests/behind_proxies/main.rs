@@ -18,7 +18,9 @@ mod poll;
 mod program;
 mod proxies;
 mod publisher;
+mod reloads;
 mod restarts;
+mod settings;
 #[path = "../../../tests/support/stream_parser.rs"]
 mod stream_parser;
 
@@ -27,9 +29,9 @@ use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 /// Defines each test once per proxy.
 macro_rules! behind_each_proxy {
     ($($test:ident)*) => {
-        mod nginx { $(#[test] fn $test() { super::$test(crate::proxies::nginx); })* }
-        mod haproxy { $(#[test] fn $test() { super::$test(crate::proxies::haproxy); })* }
-        mod caddy { $(#[test] fn $test() { super::$test(crate::proxies::caddy); })* }
+        mod nginx { $(#[test] fn $test() { super::$test(crate::proxies::Kind::Nginx); })* }
+        mod haproxy { $(#[test] fn $test() { super::$test(crate::proxies::Kind::Haproxy); })* }
+        mod caddy { $(#[test] fn $test() { super::$test(crate::proxies::Kind::Caddy); })* }
     };
 }
 use behind_each_proxy;

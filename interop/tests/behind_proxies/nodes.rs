@@ -11,12 +11,19 @@ pub(crate) struct Nodes {
     pub(crate) addresses: [SocketAddr; 2],
     running: [Option<Example>; 2],
     directory: Directory,
+    options: &'static [&'static str],
 }
 
 impl Nodes {
+    /// `name` differs from that of each test that may run at the same time.
     pub(crate) fn start(name: &str) -> Self {
+        Self::start_with(name, &[])
+    }
+
+    /// With further options of the server.
+    pub(crate) fn start_with(name: &str, options: &'static [&'static str]) -> Self {
         let addresses = [free_address(), free_address()];
-        let nodes = Self { addresses, running: [None, None], directory: Directory::new(name) };
+        let nodes = Self { addresses, running: [None, None], directory: Directory::new(name), options };
         Self { running: [Some(nodes.run(0)), Some(nodes.run(1))], ..nodes }
     }
 
@@ -38,6 +45,6 @@ impl Nodes {
         let store = format!("file:{}", self.directory.0.join("events").display());
         let listen = self.addresses[which].to_string();
         let settings = ["--drain", "1", "--retention-events", "100000"];
-        Example::start("server", &[&["--listen", &listen, "--store", &store], &settings[..]].concat())
+        Example::start("server", &[&["--listen", &listen, "--store", &store], &settings[..], self.options].concat())
     }
 }

@@ -21,52 +21,100 @@ pub(crate) struct Proxy {
     directory: Directory,
 }
 
-/// Starts a proxy in front of these nodes; `None` if it is not installed.
-pub(crate) type Start = fn(name: &str, nodes: [SocketAddr; 2]) -> Option<Proxy>;
-
-pub(crate) fn nginx(name: &str, nodes: [SocketAddr; 2]) -> Option<Proxy> {
-    let arguments = ["-e", "stderr", "-p", ".", "-g", "daemon off; pid nginx.pid;", "-c", "nginx.conf"];
-    // The default paths for temporary files are writable only by root.
-    let temp_paths =
-        ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"].map(|kind| format!("{kind}_temp_path {kind};"));
-    let http = format!("http {{ access_log off; {}", temp_paths.join(" "));
-    start(name, ("nginx", &arguments), nodes, &[("http {", &http)])
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Kind {
+    Nginx,
+    Haproxy,
+    Caddy,
 }
 
-pub(crate) fn haproxy(name: &str, nodes: [SocketAddr; 2]) -> Option<Proxy> {
-    start(name, ("haproxy", &["-db", "-f", "haproxy.cfg"]), nodes, &[])
-}
+/// A text of a configuration file, and what replaces it.
+pub(crate) type Change = (&'static str, String);
 
-pub(crate) fn caddy(name: &str, nodes: [SocketAddr; 2]) -> Option<Proxy> {
-    start(name, ("caddy", &["run", "--adapter", "caddyfile", "--config", "Caddyfile"]), nodes, &[])
-}
-
-/// The last argument is the configuration file. `changes` replace texts in it.
-fn start(
-    name: &str,
-    (program, arguments): (&str, &[&str]),
-    nodes: [SocketAddr; 2],
-    changes: &[(&str, &str)],
-) -> Option<Proxy> {
-    let binary = find(program)?;
-    let (directory, address) = (Directory::new(&format!("{program}-{name}")), free_address());
-    let file = arguments.last().unwrap();
-    let mut text = fs::read_to_string(examples().join(file)).unwrap();
-    let used = [address, nodes[0], nodes[1]].map(|address| address.to_string());
-    for (from, to) in zip(["127.0.0.1:8080", "127.0.0.1:3001", "127.0.0.1:3002"], used.iter().map(String::as_str))
-        .chain(changes.iter().copied())
-    {
-        assert!(text.contains(from), "{from:?} is not in {file}");
-        text = text.replace(from, to);
+impl Kind {
+    /// Starts a proxy with the example's file in front of these nodes; `None` if it is not installed.
+    pub(crate) fn start(self, name: &str, nodes: [SocketAddr; 2]) -> Option<Proxy> {
+        self.start_with(name, nodes, &[])
     }
-    fs::write(directory.0.join(file), text).unwrap();
-    let log = fs::File::create(directory.0.join("log")).unwrap();
-    let mut command = Command::new(binary);
-    command.args(arguments).current_dir(&directory.0).env("HOME", &directory.0).stdin(Stdio::null());
-    let child = command.stdout(log.try_clone().unwrap()).stderr(log).spawn().unwrap();
-    let mut proxy = Proxy { address, child, directory };
-    proxy.wait_until_it_listens();
-    Some(proxy)
+
+    /// Changes the file before.
+    pub(crate) fn start_with(self, name: &str, nodes: [SocketAddr; 2], changes: &[Change]) -> Option<Proxy> {
+        let binary = find(self.program())?;
+        let address = free_address();
+        let directory = Directory::new(&format!("{}-{name}", self.program()));
+        fs::write(directory.0.join(self.file()), self.text(address, nodes, changes)).unwrap();
+        let log = fs::File::create(directory.0.join("log")).unwrap();
+        let mut command = Command::new(binary);
+        command.args(self.arguments()).current_dir(&directory.0).env("HOME", &directory.0).stdin(Stdio::null());
+        let child = command.stdout(log.try_clone().unwrap()).stderr(log).spawn().unwrap();
+        let mut proxy = Proxy { address, child, directory };
+        proxy.wait_until_it_listens();
+        Some(proxy)
+    }
+
+    fn text(self, address: SocketAddr, nodes: [SocketAddr; 2], changes: &[Change]) -> String {
+        let mut text = fs::read_to_string(examples().join(self.file())).unwrap();
+        let mut change = |from: &str, to: &str| {
+            assert!(text.contains(from), "{from:?} is not in {}", self.file());
+            text = text.replace(from, to);
+        };
+        changes.iter().for_each(|(from, to)| change(from, to));
+        for (from, to) in zip(["127.0.0.1:8080", "127.0.0.1:3001", "127.0.0.1:3002"], [address, nodes[0], nodes[1]]) {
+            change(from, &to.to_string());
+        }
+        if matches!(self, Self::Nginx) {
+            // The default paths for temporary files are writable only by root.
+            let temp_paths = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"];
+            let temp_paths = temp_paths.map(|kind| format!("{kind}_temp_path {kind};")).join(" ");
+            change("http {", &format!("http {{ access_log off; {temp_paths}"));
+        }
+        text
+    }
+
+    fn program(self) -> &'static str {
+        match self {
+            Self::Nginx => "nginx",
+            Self::Haproxy => "haproxy",
+            Self::Caddy => "caddy",
+        }
+    }
+
+    pub(crate) fn file(self) -> &'static str {
+        match self {
+            Self::Nginx => "nginx.conf",
+            Self::Haproxy => "haproxy.cfg",
+            Self::Caddy => "Caddyfile",
+        }
+    }
+
+    fn arguments(self) -> &'static [&'static str] {
+        match self {
+            Self::Nginx => &["-e", "stderr", "-p", ".", "-g", "daemon off; pid nginx.pid;", "-c", "nginx.conf"],
+            // As a service manager runs it: with a master, which can reload.
+            Self::Haproxy => &["-W", "-db", "-f", "haproxy.cfg"],
+            Self::Caddy => &["run", "--adapter", "caddyfile", "--config", "Caddyfile"],
+        }
+    }
+
+    /// Reloads the file with these changes, as an operator does.
+    pub(crate) fn reload(self, proxy: &Proxy, nodes: [SocketAddr; 2], changes: &[Change]) {
+        fs::write(proxy.directory.0.join(self.file()), self.text(proxy.address, nodes, changes)).unwrap();
+        let pid = proxy.child.id().to_string();
+        let mut command = match self {
+            Self::Nginx => Command::new("kill"),
+            Self::Haproxy => Command::new("kill"),
+            Self::Caddy => Command::new(find("caddy").unwrap()),
+        };
+        match self {
+            Self::Nginx => command.args(["-HUP", &pid]),
+            Self::Haproxy => command.args(["-USR2", &pid]),
+            // It finds the address of its administration in the file.
+            Self::Caddy => command.args(["reload", "--adapter", "caddyfile", "--config", "Caddyfile"]),
+        };
+        let directory = &proxy.directory.0;
+        let done = command.current_dir(directory).env("HOME", directory).stdin(Stdio::null()).output().unwrap();
+        assert!(done.status.success(), "{done:?}");
+    }
 }
 
 fn examples() -> PathBuf {

@@ -15,7 +15,7 @@ use crate::{
     nodes::Nodes,
     poll,
     program::{PATIENCE, Stream},
-    proxies::Start,
+    proxies::Kind,
     publisher::Publisher,
 };
 
@@ -32,9 +32,9 @@ const POLLERS: usize = 20;
 const QUIET: u64 = 50;
 const ROUNDS: usize = 3;
 
-fn nodes_restart_in_turn_and_every_client_gets_every_event_once(start: Start) {
-    let nodes = Nodes::start(&unique("restarts", start));
-    let Some(proxy) = start("restarts", nodes.addresses) else { return };
+fn nodes_restart_in_turn_and_every_client_gets_every_event_once(proxy: Kind) {
+    let nodes = Nodes::start(&format!("restarts-{proxy:?}"));
+    let Some(proxy) = proxy.start("restarts", nodes.addresses) else { return };
     let Outcome { streams, polls, published } =
         Runtime::new().unwrap().block_on(restart_under_clients(nodes, proxy.address));
 
@@ -109,9 +109,9 @@ fn wait_until(what: &str, mut holds: impl FnMut() -> bool) {
     }
 }
 
-fn without_a_node_streams_are_told_to_reconnect_and_polls_keep_their_status(start: Start) {
-    let mut nodes = Nodes::start(&unique("away", start));
-    let Some(proxy) = start("away", nodes.addresses) else { return };
+fn without_a_node_streams_are_told_to_reconnect_and_polls_keep_their_status(proxy: Kind) {
+    let mut nodes = Nodes::start(&format!("away-{proxy:?}"));
+    let Some(proxy) = proxy.start("away", nodes.addresses) else { return };
     (0..2).for_each(|which| nodes.stop(which));
 
     let stream = ask(proxy.address, "text/event-stream");
@@ -130,9 +130,4 @@ fn without_a_node_streams_are_told_to_reconnect_and_polls_keep_their_status(star
 fn ask(proxy: SocketAddr, accept: &str) -> String {
     let fields = format!("Host: {proxy}\r\nAccept: {accept}\r\nLast-Event-ID: where-it-was\r\nConnection: close");
     Stream::open(proxy, &format!("GET /events?channel=a HTTP/1.1\r\n{fields}\r\n\r\n")).rest()
-}
-
-/// A name per proxy, because their tests run at the same time.
-fn unique(name: &str, start: Start) -> String {
-    format!("{name}-{:x}", start as usize)
 }
