@@ -2,6 +2,7 @@
 
 use std::{
     future::Future,
+    num::NonZeroU32,
     pin::Pin,
     task::{Context, Poll, Waker, ready},
     time::Duration,
@@ -23,18 +24,21 @@ pub(super) struct HeartbeatTimer {
 /// event reached begin at the same time.
 #[derive(Clone, Copy)]
 struct Silence {
-    longest_ms: u32,
+    /// Not zero, so that none at all takes no more room.
+    longest_ms: NonZeroU32,
     drawn_ms: u32,
 }
 
 impl Silence {
     /// At most 49 days, which is what the milliseconds can hold.
     fn new(longest: Duration) -> Self {
-        Self::drawn(u32::try_from(longest.as_millis()).unwrap_or(u32::MAX))
+        let longest_ms = u32::try_from(longest.as_millis()).unwrap_or(u32::MAX);
+        Self::drawn(NonZeroU32::new(longest_ms).unwrap_or(NonZeroU32::MIN))
     }
 
-    fn drawn(longest_ms: u32) -> Self {
-        Self { longest_ms, drawn_ms: longest_ms - fastrand::u32(..=longest_ms / 4) }
+    fn drawn(longest_ms: NonZeroU32) -> Self {
+        let longest = longest_ms.get();
+        Self { longest_ms, drawn_ms: longest - fastrand::u32(..=longest / 4) }
     }
 }
 
