@@ -30,6 +30,8 @@ enum Framing {
     /// Inside a chunk with this many bytes left.
     Chunk(usize),
     BetweenChunks,
+    /// Before the line that ends a chunk.
+    ChunkEnd,
     UntilClose,
 }
 
@@ -75,7 +77,7 @@ impl Http1 {
     pub async fn chunk(&mut self) -> Result<Option<Vec<u8>>, ConnectionError> {
         loop {
             let closed = match self.framing {
-                Framing::Ended | Framing::BetweenChunks => false,
+                Framing::Ended | Framing::BetweenChunks | Framing::ChunkEnd => false,
                 _ => self.read.is_empty() && !self.fill().await?,
             };
             match self.framing {
@@ -84,6 +86,10 @@ impl Http1 {
                 _ if closed => return Err(ConnectionError("closed inside the body".into())),
                 Framing::UntilClose => return Ok(Some(std::mem::take(&mut self.read))),
                 Framing::BetweenChunks => self.chunk_header().await?,
+                Framing::ChunkEnd => {
+                    self.line().await?;
+                    self.framing = Framing::BetweenChunks;
+                }
                 Framing::Exactly(left) => {
                     let taken = self.take(left);
                     let left = left - taken.len();
@@ -92,11 +98,9 @@ impl Http1 {
                 }
                 Framing::Chunk(left) => {
                     let taken = self.take(left);
-                    self.framing = Framing::Chunk(left - taken.len());
-                    if left == taken.len() {
-                        self.line().await?;
-                        self.framing = Framing::BetweenChunks;
-                    }
+                    let left = left - taken.len();
+                    // Its end is read by the next call: what was taken would be lost if this one were dropped.
+                    self.framing = if left == 0 { Framing::ChunkEnd } else { Framing::Chunk(left) };
                     return Ok(Some(taken));
                 }
             }
