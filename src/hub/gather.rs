@@ -111,10 +111,8 @@ impl Gathered {
         while !self.is_full() {
             match channel_reader.poll_peek(page_slot, cx) {
                 Peeked::Run(run) => self.take(channel_reader, run),
-                // Snapshots come before events, so one that supersedes events of this answer is for the next answer.
-                Peeked::Reset(Reset { snapshot_follows: true, .. }) if self.has_events_of(channel_reader.channel()) => {
-                    return Remaining::Unknown;
-                }
+                // Resets and snapshots come before events, so those after events of this answer are for the next one.
+                Peeked::Reset(_) if self.has_events_of(channel_reader.channel()) => return Remaining::Unknown,
                 Peeked::Snapshot(snapshot) => {
                     channel_reader.take_snapshot();
                     self.bytes_left = self.bytes_left.saturating_sub(snapshot.entry().size());

@@ -1,6 +1,7 @@
 //! `Hub::listen`: one wait for events.
 
 use std::{
+    ops::Range,
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering},
@@ -10,7 +11,9 @@ use std::{
 
 use tokio::time::Instant;
 use tower_events::{
-    Hub, HubOptions, Listen, MemoryStore, SubscribeError, Subscription, store::Start, testing::FaultStore,
+    Hub, HubOptions, Listen, Listened, MemoryStore, Retention, SubscribeError, Subscription,
+    store::{Limit, Start},
+    testing::FaultStore,
 };
 
 use super::*;
@@ -338,4 +341,35 @@ async fn a_listener_waits_25_seconds_for_at_most_100_events_unless_it_asks_for_s
     for (limit, events) in [(120, 120), (0, 1)] {
         assert_eq!(hub.listen(limited(limit)).await.unwrap().entries().len(), events);
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn events_from_before_and_after_a_reset_come_in_two_answers() {
+    let inner = MemoryStore::new(Retention::default().events(8));
+    let (store, faults) = FaultStore::new(inner.clone());
+    let hub = Hub::with_options(store, HubOptions::default().ring_bytes(1).page(Limit::new(3, usize::MAX)));
+    let start = hub.position(&channel("a").into()).await.unwrap();
+    let publish = async |numbers: Range<u32>| {
+        for number in numbers {
+            append(&inner, [number]).await;
+        }
+    };
+    publish(0..8).await;
+    faults.delay(Duration::from_secs(1));
+    let listening = hub.listen(Listen::from(Subscription::new(channel("a")).resume(&start)).limit(6));
+    let (first, ()) = tokio::join!(listening, async {
+        // The second read does not reach the store before the events are gone that it is for.
+        while faults.reads() < 2 {
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+        publish(8..30).await;
+    });
+    let first = first.unwrap();
+    assert_eq!((texts_in(&first), first.resets.len()), (vec!["0", "1", "2"], 0));
+    let next = hub.listen(Subscription::new(channel("a")).resume(&first.cursors)).await.unwrap();
+    assert_eq!((texts_in(&next).first(), next.resets.len()), (Some(&"22"), 1));
+}
+
+fn texts_in(listened: &Listened) -> Vec<&str> {
+    listened.entries().iter().map(|entry| entry.data.as_shown()).collect()
 }
