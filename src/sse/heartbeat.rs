@@ -30,7 +30,7 @@ struct Silence {
 }
 
 impl Silence {
-    /// At most 49 days, which is what the milliseconds can hold.
+    /// At least a millisecond, and at most 49 days, which is what the milliseconds can hold.
     fn new(longest: Duration) -> Self {
         let longest_ms = u32::try_from(longest.as_millis()).unwrap_or(u32::MAX);
         Self::drawn(NonZeroU32::new(longest_ms).unwrap_or(NonZeroU32::MIN))
@@ -238,7 +238,9 @@ mod tests {
         let now = async |timer: &mut HeartbeatTimer| poll_fn(|cx| Poll::Ready(timer.poll(cx))).await;
         let mut ended = HeartbeatTimer::new(None, Some(Duration::ZERO));
         assert_eq!((ended.has_ended(), now(&mut ended).await), (true, Poll::Ready(Tick::End)));
-        assert_eq!(now(&mut HeartbeatTimer::new(Some(Duration::ZERO), None)).await, Poll::Ready(Tick::Heartbeat));
+        let mut shortest = HeartbeatTimer::new(Some(Duration::ZERO), None);
+        tokio::time::advance(Duration::from_millis(1)).await;
+        assert_eq!(now(&mut shortest).await, Poll::Ready(Tick::Heartbeat));
         let mut timer = HeartbeatTimer::new(Some(Duration::from_secs(15)), None);
         assert!(now(&mut timer).await.is_pending());
         let due = timer.wakeup.as_ref().unwrap().sleep.deadline();
