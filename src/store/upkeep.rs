@@ -50,6 +50,7 @@ impl UpkeepNotes {
         self.behind_since().get_or_insert_with(Instant::now);
     }
 
+    #[cfg_attr(not(any(feature = "file", feature = "nats", feature = "postgres")), allow(dead_code))]
     pub(crate) fn conflicted(&self) {
         self.conflicts.fetch_add(1, Relaxed);
     }

@@ -1,12 +1,15 @@
 //! What is logged of the outages of a store: enough to see them, and never so much that it is a problem itself. Whether a line is
 //! due, not what it says.
 
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::{
+    collections::HashMap,
+    sync::{Mutex, MutexGuard, PoisonError},
+};
 
 use crate::store::log_pace::LogPace;
 
 /// The parts of a store that fail and recover each on its own.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[allow(dead_code, reason = "each store has some of them")]
 pub(super) enum Part {
     /// All calls.
@@ -19,15 +22,18 @@ pub(super) enum Part {
     Upkeep,
 }
 
-/// Logs that a store fails and that it works again: one line each for all of its parts, and at most one such pair a minute.
+/// Logs that a store fails and that it works again: one line for all of its parts that fail, since they mostly do for one reason,
+/// and one when all work. Each part is named at most once a minute.
 #[derive(Debug, Default)]
 pub(super) struct OutageLog(Mutex<Outages>);
 
 #[derive(Debug, Default)]
 struct Outages {
     failing: Vec<Part>,
-    is_logged: bool,
-    pace: LogPace,
+    /// The parts that were logged since all worked. Those that work again are among them: a part that goes on failing without
+    /// them has a reason of its own.
+    logged: Vec<Part>,
+    paces: HashMap<Part, LogPace>,
 }
 
 impl OutageLog {
@@ -38,8 +44,11 @@ impl OutageLog {
         if !outages.failing.contains(&part) {
             outages.failing.push(part);
         }
-        let is_due = !outages.is_logged && outages.pace.is_due();
-        outages.is_logged |= is_due;
+        let is_known = outages.failing.iter().any(|failing| outages.logged.contains(failing));
+        let is_due = !is_known && outages.paces.entry(part).or_default().is_due();
+        if is_due {
+            outages.logged.push(part);
+        }
         is_due
     }
 
@@ -48,10 +57,11 @@ impl OutageLog {
     pub(super) fn recovered(&self, part: Part) -> bool {
         let mut outages = self.outages();
         outages.failing.retain(|failing| *failing != part);
-        let is_over = outages.is_logged && outages.failing.is_empty();
+        let is_over = !outages.logged.is_empty() && outages.failing.is_empty();
         if is_over {
-            outages.is_logged = false;
-            outages.pace.restart();
+            for part in std::mem::take(&mut outages.logged) {
+                outages.paces.entry(part).or_default().restart();
+            }
         }
         is_over
     }
@@ -84,6 +94,17 @@ mod tests {
         assert!(log.recovered(Part::Changes) && !log.recovered(Part::Changes));
         seconds(60).await;
         assert!(fail(Part::Changes), "the next outage");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_part_that_fails_for_a_reason_of_its_own_says_so() {
+        let log = OutageLog::default();
+        assert_eq!([Part::Calls, Part::Changes].map(|part| log.failed(part)), [true, false]);
+        assert!(!log.recovered(Part::Calls));
+        assert_eq!([log.failed(Part::Changes), log.failed(Part::Changes)], [true, false]);
+        assert!(log.recovered(Part::Changes), "all work");
+        assert!(log.failed(Part::Upkeep), "it has not been logged for a minute");
+        assert!(log.recovered(Part::Upkeep) && !log.failed(Part::Upkeep));
     }
 
     #[tokio::test(start_paused = true)]
