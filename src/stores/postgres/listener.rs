@@ -97,7 +97,7 @@ impl Listener {
         let before = self.own_received.load(Ordering::Relaxed);
         if self.notifier.ping(&self.database).await.is_err() {
             // Nothing can be sent now, so nothing can be concluded; the connection itself can still be checked.
-            let result = timeout(self.database.timeout, client.simple_query(QUEUE_USAGE)).await;
+            let result = timeout(self.database.timeout, client.simple_query(&self.database.sql.queue_usage)).await;
             return result.map_err(|_| TimedOut("answer the listener"))?.map(drop).map_err(Into::into);
         }
         let waits = PROOF_WITHIN.as_millis() / POLL.as_millis();
@@ -112,7 +112,7 @@ impl Listener {
 
     /// A listener elsewhere that is stuck in a transaction fills the server's queue, and then no process can notify.
     async fn warn_if_full(&self, client: &tokio_postgres::Client) -> Result<(), Source> {
-        let result = timeout(self.database.timeout, client.simple_query(QUEUE_USAGE)).await;
+        let result = timeout(self.database.timeout, client.simple_query(&self.database.sql.queue_usage)).await;
         let rows = result.map_err(|_| TimedOut("answer the listener"))??;
         let full = rows.iter().find_map(|row| match row {
             tokio_postgres::SimpleQueryMessage::Row(row) => row.get(0)?.parse::<f64>().ok(),
@@ -159,8 +159,6 @@ impl Drop for ListenerTask {
         self.0.abort();
     }
 }
-
-const QUEUE_USAGE: &str = "select pg_notification_queue_usage()";
 
 /// The share of the queue in use at which to warn.
 const MAX_QUEUE_USAGE: f64 = 0.1;

@@ -25,6 +25,8 @@ pub(super) struct Sql {
     pub(super) agree: String,
     pub(super) notify: String,
     pub(super) listen: String,
+    /// How full the queue of notifications is. With what the connection is for, which `pg_stat_activity` then shows.
+    pub(super) queue_usage: String,
     /// Which versions may use the schema.
     pub(super) format: String,
     /// Whether there is a schema, and whether it has this version.
@@ -63,6 +65,7 @@ impl Sql {
             tidy: with("select * from $S.tidy($1, $2, $3, $4, $5, $V)"),
             notify: "select pg_notify($1, payload) from unnest($2) payload".to_owned(),
             listen: format!("listen \"{schema}\""),
+            queue_usage: format!("select pg_notification_queue_usage() -- listen \"{schema}\""),
             format: with("select version, oldest_reader, oldest_writer from $S.place"),
             is_there: with("select to_regclass('$S.place') is not null"),
             is_current: with("select exists (select from $S.place where version >= $V)"),
