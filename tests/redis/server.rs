@@ -143,9 +143,13 @@ impl Server {
 
     /// A field of `INFO`.
     pub(crate) async fn info(&self, field: &str) -> String {
-        let info = self.command(&["INFO", "everything"]).await;
-        let value = info.lines().find_map(|line| line.strip_prefix(field)?.strip_prefix(':'));
-        value.unwrap_or_else(|| panic!("no {field} in {info}")).to_owned()
+        self.try_info(field).await.unwrap_or_else(|| panic!("no reply to INFO, or no {field} in it"))
+    }
+
+    /// The same, of a server that may disconnect its clients meanwhile.
+    pub(crate) async fn try_info(&self, field: &str) -> Option<String> {
+        let info = self.try_command(&["INFO", "everything"]).await?;
+        info.lines().find_map(|line| line.strip_prefix(field)?.strip_prefix(':')).map(str::to_owned)
     }
 }
 
