@@ -14,7 +14,7 @@
 //! let hub = Hub::new(MemoryStore::default());
 //! // Anyone may read any channel. In axum: `.route_service("/events", events)`.
 //! let events = EventService::new(hub.clone(), Channels::from_query);
-//! // Whoever does `GET /events?channel=news` receives this.
+//! // Every client that reads `GET /events?channel=news` receives this.
 //! hub.publish(&Channel::new("news")?, Event::text("hello")).await?;
 //! # drop(events);
 //! # Ok(())
