@@ -115,7 +115,7 @@ async fn flipped(dir: &Temporary, name: [u8; 3]) {
 async fn wait_until_idle(store: &FileStore, damage: &str) {
     let (begun, mut quiet, mut before) = (Instant::now(), 0, store.attempts());
     while quiet < 3 {
-        assert!(begun.elapsed() < Duration::from_secs(5), "{damage}: the store never becomes idle");
+        assert!(begun.elapsed() < Duration::from_secs(20), "{damage}: the store never becomes idle");
         tokio::time::sleep(Duration::from_millis(150)).await;
         let now = store.attempts();
         quiet = if now == before { quiet + 1 } else { 0 };
@@ -136,7 +136,7 @@ async fn check_good_is_maintained(dir: &Temporary, damage: &str) {
     let sql = "SELECT count(*) FROM entries WHERE channel = (SELECT id FROM channels WHERE name = 'good')";
     let begun = Instant::now();
     while db.query_row(sql, [], |row| row.get::<_, i64>(0)).unwrap() > 0 {
-        assert!(begun.elapsed() < Duration::from_secs(5), "{damage}: `good` is not maintained");
+        assert!(begun.elapsed() < Duration::from_secs(20), "{damage}: `good` is not maintained");
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
     wait_until_idle(&store, damage).await;
@@ -167,7 +167,7 @@ async fn an_unreadable_name_causes_no_resync() {
     let (store, watching) = (options().open(dir.file()).unwrap(), options().open(dir.file()).unwrap());
     let mut changes = pin!(watching.changes());
     let mut next =
-        async || timeout(Duration::from_secs(5), std::future::poll_fn(|cx| changes.as_mut().poll_next(cx))).await;
+        async || timeout(Duration::from_secs(20), std::future::poll_fn(|cx| changes.as_mut().poll_next(cx))).await;
     assert!(matches!(next().await.unwrap(), Some(Change::Resync)));
     for n in 2..=5 {
         append(&store, "bad", n.to_string()).await.unwrap();
@@ -216,7 +216,7 @@ async fn a_damaged_channel_does_not_block_others() {
                     (name, failed) => panic!("{damage}: {name}: {failed:?}"),
                 }
             }
-            assert!(begun.elapsed() < Duration::from_secs(3), "{damage}: {:?}", begun.elapsed());
+            assert!(begun.elapsed() < Duration::from_secs(20), "{damage}: {:?}", begun.elapsed());
             let names = ["good", "bad", "absent", "other"].map(channel);
             let heads = store.heads(&names).await.unwrap();
             for at in [0, 3] {
@@ -263,7 +263,7 @@ async fn damage_to_one_channel_causes_no_resync() {
         let watching = options().open(dir.file()).unwrap();
         let mut changes = pin!(watching.changes());
         let mut next =
-            async || timeout(Duration::from_secs(5), std::future::poll_fn(|cx| changes.as_mut().poll_next(cx))).await;
+            async || timeout(Duration::from_secs(20), std::future::poll_fn(|cx| changes.as_mut().poll_next(cx))).await;
         assert!(matches!(next().await.unwrap(), Some(Change::Resync)), "{damage}");
         for n in 11..=15 {
             _ = append(&store, "bad", n.to_string()).await;
@@ -289,13 +289,13 @@ async fn only_readers_of_a_damaged_channel_get_an_error() {
     let hub = Hub::with_options(store.clone(), HubOptions::default().check_every(Duration::from_millis(50)));
     let bad = hub.subscribe(Subscription::new(channel("bad")).start(Start::Earliest)).await;
     if let Ok(mut bad) = bad {
-        let delivery = timeout(Duration::from_secs(5), bad.next()).await.unwrap();
+        let delivery = timeout(Duration::from_secs(20), bad.next()).await.unwrap();
         assert!(!matches!(delivery, Some(Ok(Delivery::Events(_)))), "{delivery:?}");
     }
     let mut good = hub.subscribe(Subscription::new(channel("good"))).await.unwrap();
     for n in 11..=15 {
         append(&store, "good", n.to_string()).await.unwrap();
-        match timeout(Duration::from_secs(5), good.next()).await.unwrap().unwrap().unwrap() {
+        match timeout(Duration::from_secs(20), good.next()).await.unwrap().unwrap().unwrap() {
             Delivery::Events(events) => {
                 assert_eq!(events.entries().map(|entry| entry.data.as_shown()).collect::<Vec<_>>(), [n.to_string()]);
             }

@@ -124,7 +124,7 @@ async fn a_format_that_is_upgraded_while_a_store_is_open_is_refused_with_its_ver
     );
 
     set_format(3, 3, 3);
-    super::health::wait_for_health(&store, Health::Ready, 5).await;
+    super::health::wait_for_health(&store, Health::Ready).await;
     append(&store, "z").await.unwrap();
     assert_eq!(texts(&read_all(&store).await), ["x", "y", "z"]);
 }

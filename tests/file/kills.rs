@@ -78,7 +78,7 @@ async fn killing_a_process_releases_its_lock() {
         let killed = Instant::now();
         child.kill();
         waiting.await.unwrap().unwrap();
-        assert!(killed.elapsed() < Duration::from_secs(1), "{:?}", killed.elapsed());
+        assert!(killed.elapsed() < Duration::from_secs(10), "{:?}", killed.elapsed());
     }
     assert_eq!(integrity(&dir.file()), "ok");
 }

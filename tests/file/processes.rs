@@ -82,7 +82,7 @@ async fn without_inotify_events_arrive_later() {
         let sent = Instant::now();
         append(&store, n.to_string()).await.unwrap();
         assert_eq!(child.next_line(), Some(n.to_string()));
-        assert!(sent.elapsed() < Duration::from_secs(1), "{:?}", sent.elapsed());
+        assert!(sent.elapsed() < Duration::from_secs(10), "{:?}", sent.elapsed());
     }
 }
 
@@ -108,7 +108,7 @@ async fn without_the_notify_file_events_arrive_later() {
             }
             other => panic!("{other:?}"),
         }
-        assert!(sent.elapsed() < Duration::from_secs(1), "{n}: {:?}", sent.elapsed());
+        assert!(sent.elapsed() < Duration::from_secs(10), "{n}: {:?}", sent.elapsed());
     }
 }
 

@@ -225,7 +225,7 @@ async fn without_a_server_everything_fails_in_time() {
     assert!(store.read(&a(), Start::Earliest, Limit::default()).await.unwrap_err().is_retryable());
     assert!(store.heads(&[a()]).await.unwrap_err().is_retryable());
     assert!(store.delete(&a()).await.unwrap_err().is_retryable());
-    assert!(began.elapsed() < PATIENCE * 4, "{:?}", began.elapsed());
+    assert!(began.elapsed() < PATIENCE * 10, "{:?}", began.elapsed());
     assert_eq!(store.stats().waiting, 0);
     server.resume();
     store.append(&a(), Append::new([Event::text("back")])).await.unwrap();

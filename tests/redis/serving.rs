@@ -128,7 +128,7 @@ async fn a_failure_takes_no_longer_than_the_timeout() {
         let error = store.append(&channel("a"), text("x")).await.unwrap_err();
         let read = store.read(&channel("a"), Start::Earliest, Limit::default()).await.unwrap_err();
         assert!(matches!(read, StoreError::Unavailable(_)), "{read:?}");
-        assert!(began.elapsed() < 2 * super::load::PATIENCE + Duration::from_millis(500), "{:?}", began.elapsed());
+        assert!(began.elapsed() < 2 * super::load::PATIENCE + Duration::from_secs(5), "{:?}", began.elapsed());
         error
     };
     wire.freeze();

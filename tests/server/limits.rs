@@ -42,11 +42,11 @@ fn a_connection_is_closed_when_no_request_comes_but_not_while_one_is_served() {
             let mut client = Stream::open(server.address(), half);
             assert_eq!(client.rest(), "", "{frontend} {half:?}");
         }
-        assert!((900..2_000).contains(&began.elapsed().as_millis()), "{frontend}: {:?}", began.elapsed());
+        assert!((900..9_000).contains(&began.elapsed().as_millis()), "{frontend}: {:?}", began.elapsed());
         // It is answered, and then the connection waits for its next request no longer than others.
         let answer = poll.rest();
         assert!(answer.starts_with("HTTP/1.1 200") && answer.ends_with("[]"), "{answer}");
-        assert!(began.elapsed() < Duration::from_secs(3), "{frontend}: {:?}", began.elapsed());
+        assert!(began.elapsed() < Duration::from_secs(10), "{frontend}: {:?}", began.elapsed());
     }
 }
 

@@ -56,14 +56,14 @@ pub(crate) async fn check<T>(
     run(&mut server).await;
     while hub.publish(&room, Event::text("after")).await.is_err() {
         sleep(Duration::from_millis(100)).await;
-        assert!(back.elapsed() < Duration::from_secs(15), "not back");
+        assert!(back.elapsed() < Duration::from_secs(40), "not back");
     }
-    let all = timeout(Duration::from_secs(5), waiting.join_all()).await;
+    let all = timeout(Duration::from_secs(20), waiting.join_all()).await;
     assert!(all.expect("events within seconds").into_iter().all(|has| has), "readers stay connected");
     println!("back after {:?}", back.elapsed());
     while !logs.text().contains("the event store answers again") {
         sleep(Duration::from_millis(20)).await;
-        assert!(back.elapsed() < Duration::from_secs(30), "not said");
+        assert!(back.elapsed() < Duration::from_secs(60), "not said");
     }
     let mut after = logs.seen().split_off(lines.len());
     // Another matter: the server kept nothing.
