@@ -28,7 +28,8 @@
 //!    [`snapshot`]: the state of a channel, for readers that come late; [`compaction`]: fewer events for those that catch up;
 //!    [`runs`]: work that produces the events of a channel and always ends.
 //! 4. The HTTP edge: [`http_contract`], [`request`], [`body`].
-//! 5. The services: [`event_service`], [`sse`], [`longpoll`], [`publish`]; [`layer`] mounts them in front of another service.
+//! 5. The services: [`event_service`], [`sse`], [`longpoll`], [`publish`]; [`layer`] mounts them in front of another service;
+//!    [`bearer`] finds the tokens of clients that cannot set headers.
 //!
 //! # Features
 //! None is enabled by default, and enabling one never changes what the others do.
@@ -76,6 +77,7 @@ mod retry;
 #[cfg(feature = "axum")]
 #[cfg_attr(docsrs, doc(cfg(feature = "axum")))]
 mod axum;
+pub mod bearer;
 pub mod event_service;
 pub mod layer;
 pub mod longpoll;

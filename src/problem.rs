@@ -144,7 +144,9 @@ impl From<Rejection> for Problem {
         let problem = Self::new(rejection.status(), rejection.to_string());
         match rejection.into_kind() {
             RejectionKind::Unauthorized(challenge) => problem.header(header::WWW_AUTHENTICATE, challenge),
-            RejectionKind::TooMany(retry) => problem.temporary(Retry::AtLeast(retry)),
+            RejectionKind::TooMany(retry) | RejectionKind::Unavailable(retry) => {
+                problem.temporary(Retry::AtLeast(retry))
+            }
             RejectionKind::Bad(bad) => bad.into(),
             RejectionKind::BadRequest(_) | RejectionKind::Forbidden | RejectionKind::NotFound => problem,
         }

@@ -88,9 +88,9 @@ mod subscription;
 
 pub(crate) use self::{
     accept::{NotOffered, Offer, Transport, negotiate},
-    field_syntax::{split_parameters, trim, unquote},
+    field_syntax::{split_once, split_parameters, trim, unquote},
     link::next_link,
-    query::{number, pairs},
+    query::{Pairs, number, pairs},
     read::{Format, Heartbeat, PollShape, ReadMethod, ReadRequest, ReadSettings, Wait},
     resolver::{BadParameter, RejectionKind, SharedResolver},
 };

@@ -198,6 +198,7 @@ async fn rejections_have_their_status_on_every_method() {
         Some("403") => Err(Rejection::forbidden()),
         Some("404") => Err(Rejection::not_found()),
         Some("429") => Err(Rejection::too_many(Duration::from_secs(7))),
+        Some("503") => Err(Rejection::unavailable(Duration::from_secs(7))),
         _ => Channels::from_query(request),
     };
     let routes = axum::Router::new()
@@ -205,7 +206,7 @@ async fn rejections_have_their_status_on_every_method() {
         .route_service("/publish", PublishService::new(hub, resolver));
     let server = serve(routes).await;
     for http in BOTH {
-        for status in [401_u16, 403, 404, 429] {
+        for status in [401_u16, 403, 404, 429, 503] {
             let answers = [
                 server.get(&format!("/events?{status}")).over(http).send().await,
                 server.post(&format!("/publish?{status}"), "text/plain", "x").over(http).send().await,
@@ -213,7 +214,7 @@ async fn rejections_have_their_status_on_every_method() {
             for answer in answers {
                 answer.problem(status);
                 assert_eq!(answer.try_header("www-authenticate"), (status == 401).then_some("Bearer realm=\"events\""));
-                assert_eq!(answer.try_header("retry-after"), (status == 429).then_some("7"));
+                assert_eq!(answer.try_header("retry-after"), (status >= 429).then_some("7"));
             }
             let head = server.request(Method::HEAD, &format!("/events?{status}")).over(http).send().await;
             assert_eq!((head.status, head.body.len()), (status, 0));

@@ -27,7 +27,7 @@ const LAYERS: &[&[&str]] = &[
     // The services.
     &["sse", "longpoll", "publish"],
     &["event_service"],
-    &["layer", "axum", "metrics"],
+    &["layer", "bearer", "axum", "metrics"],
 ];
 
 /// The modules that must not use HTTP types.

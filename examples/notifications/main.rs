@@ -1,43 +1,43 @@
 //! Notifications: each user has an inbox, and a page that shows how many are unread.
 //!
-//! Users sign in and get a token (JWT), which the events take in a header, a cookie or the query. An open stream ends when its
-//! token expires, and at once in every process when the user signs out everywhere (`Hub::revoke`). A page that comes gets what is
-//! unread as a snapshot from the database, which is the source of truth; events only say what changes.
+//! Users get a token (JWT), which everything takes in a header, a cookie or the query, and no log contains. An open stream ends
+//! when its token expires, and at once in every process when the user signs out everywhere (`Hub::revoke`). A page that comes
+//! gets what is unread as a snapshot from the database, which is the source of truth; events only say what changes.
 //!
 //! ```text
 //! cargo run --release --example notifications    # then can come: the address, the database, and the life of a token in seconds
-//! curl -d user=ada http://127.0.0.1:3000/login                   # prints a token
+//! curl -d ada http://127.0.0.1:3000/token                        # prints a token
 //! curl -N 'http://127.0.0.1:3000/events?transport=sse&access_token=TOKEN'
-//! curl -d to=ada -d text=Hello -H 'Authorization: Bearer TOKEN' http://127.0.0.1:3000/notify
+//! curl -d Hello -H 'Authorization: Bearer TOKEN' http://127.0.0.1:3000/notify/ada
 //! ```
 
 #[path = "../common/stop.rs"]
 mod stop;
 
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
-use std::{env::args, error::Error};
+use std::time::{Duration, UNIX_EPOCH};
+use std::{env::args, error::Error, future::ready, io::stderr};
 
-use axum::extract::{Form, Request, State};
-use axum::http::header::{AUTHORIZATION, CONTENT_TYPE, COOKIE, SET_COOKIE};
-use axum::http::{HeaderMap, HeaderValue, StatusCode, Uri};
-use axum::middleware::{Next, from_fn};
-use axum::response::{Html, IntoResponse, Json, Response, Result};
+use axum::extract::{DefaultBodyLimit, Path, State};
+use axum::http::{HeaderMap, StatusCode, header::SET_COOKIE};
+use axum::response::{Html, IntoResponse, Result};
 use axum::{Router, routing::get, routing::post, serve::ListenerExt};
-use jsonwebtoken::{DecodingKey, EncodingKey, Header, Validation, decode, decode_header, encode};
+use jsonwebtoken::{
+    DecodingKey, EncodingKey, Header, Validation, decode, decode_header, encode, get_current_timestamp,
+};
 use rusqlite::{Connection, OptionalExtension as _};
 use serde::{Deserialize, Serialize};
-use serde_json::json;
 use tokio::{net::TcpListener, task::block_in_place};
-use tower_events::{
-    Channel, Data, Event, EventService, FileStore, Grant, Hub, InvalidChannel, Rejection, SnapshotRequest, Snapshots,
-};
+use tower_events::bearer::{self, BearerLayer};
+use tower_events::{Channel, Data, Event, EventService, FileStore, Grant, Hub, InvalidChannel, Rejection, Snapshots};
+use tower_http::trace::TraceLayer;
 
 #[derive(Clone)]
 struct App {
     hub: Hub,
     db: Arc<Mutex<Connection>>,
-    token_life: Duration,
+    /// In seconds.
+    token_life: u64,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -47,10 +47,11 @@ struct Claims {
 }
 
 #[tokio::main]
-async fn main() -> std::result::Result<(), Box<dyn Error>> {
-    let listener = TcpListener::bind(args().nth(1).unwrap_or_else(|| "127.0.0.1:3000".into())).await?;
-    let database = args().nth(2).unwrap_or_else(|| "notifications.db".into());
-    let token_life = Duration::from_secs(args().nth(3).map_or(Ok(15 * 60), |seconds| seconds.parse())?);
+async fn main() -> Result<(), Box<dyn Error>> {
+    tracing_subscriber::fmt().with_env_filter("info,tower_http=debug").with_writer(stderr).with_ansi(false).init();
+    let listener = TcpListener::bind(args().nth(1).unwrap_or("127.0.0.1:3000".into())).await?;
+    let database = args().nth(2).unwrap_or("notifications.db".into());
+    let token_life = args().nth(3).map_or(Ok(15 * 60), |seconds| seconds.parse())?;
     let hub = Hub::new(FileStore::open(format!("{database}.events"))?);
     let db = Connection::open(database)?;
     db.execute_batch(SCHEMA)?;
@@ -65,160 +66,99 @@ fn routes(app: App) -> Router {
     let (resolving, reading) = (app.clone(), app.clone());
     let events = EventService::new(app.hub.clone(), move |request| {
         let user = resolving.user(&request.headers)?;
-        let grant = Grant::new(inbox(&user.sub)?).names(|_| "inbox");
-        Ok(grant.until(UNIX_EPOCH + Duration::from_secs(user.exp)).subject(user.sub))
+        Ok(Grant::new(inbox(&user.sub)?).until(UNIX_EPOCH + Duration::from_secs(user.exp)).subject(user.sub))
     });
-    let events = events.snapshots(Snapshots::new(move |request| std::future::ready(reading.unread(&request))));
-    let css = || async { ([(CONTENT_TYPE, "text/css")], include_str!("notifications.css")) };
-    let script = || async { ([(CONTENT_TYPE, "text/javascript")], include_str!("notifications.js")) };
+    let snapshots = Snapshots::new(move |request| ready(reading.unread(&request.channel)));
     Router::new()
-        .route("/", get(|| async { Html(include_str!("index.html")) }))
-        .route("/notifications.css", get(css))
-        .route("/notifications.js", get(script))
-        .route("/login", post(login))
-        .route("/renew", post(renew))
+        .route("/", get(Html(include_str!("index.html"))))
+        .route("/token", post(token))
         .route("/logout", post(logout))
-        .route("/read", post(read))
-        .route("/notify", post(notify))
-        .route_service("/events", events)
-        .layer(from_fn(log)) // sees no token: the next layer is in front of it
-        .layer(from_fn(take_from_query))
+        .route("/read/{until}", post(read))
+        .route("/notify/{to}", post(notify))
+        .route_service("/events", events.snapshots(snapshots))
+        .layer(DefaultBodyLimit::max(1_000))
+        .layer(TraceLayer::new_for_http().on_request(()).on_eos(())) // sees no token: the next layer is in front of it
+        .layer(BearerLayer::new().query("access_token").cookie("token"))
         .with_state(app)
 }
 
-fn inbox(user: &str) -> std::result::Result<Channel, InvalidChannel> {
+fn inbox(user: &str) -> Result<Channel, InvalidChannel> {
     Channel::new(format!("inbox:{user}"))
 }
 
 impl App {
     /// Uses the database. A failure is temporary: clients come back.
-    fn db<T>(&self, work: impl FnOnce(&Connection) -> rusqlite::Result<T>) -> std::result::Result<T, Rejection> {
+    fn db<T>(&self, work: impl FnOnce(&Connection) -> rusqlite::Result<T>) -> Result<T, Rejection> {
         let done = block_in_place(|| work(&self.db.lock().unwrap_or_else(PoisonError::into_inner)));
-        done.map_err(|error| {
-            eprintln!("the database failed: {error}");
-            Rejection::too_many(Duration::from_secs(1))
-        })
+        let done = done.inspect_err(|error| tracing::error!(%error, "the database failed"));
+        done.map_err(|_| Rejection::unavailable(Duration::from_secs(1)))
     }
 
-    /// Whose token a request brings, in its header or its cookie.
-    fn user(&self, headers: &HeaderMap) -> std::result::Result<Claims, Rejection> {
-        let bearer = headers.get(AUTHORIZATION).and_then(|value| value.to_str().ok()?.strip_prefix("Bearer "));
-        let cookies = headers.get(COOKIE).and_then(|value| value.to_str().ok()).unwrap_or_default();
-        let cookie = cookies.split(';').find_map(|cookie| cookie.trim().strip_prefix("token="));
-        let token = bearer.or(cookie).unwrap_or_default();
+    /// Whose token a request brings. It must be signed with the user's own key, which every sign-out replaces.
+    fn user(&self, headers: &HeaderMap) -> Result<Claims, Rejection> {
+        let token = bearer::token(headers).unwrap_or_default();
         let name = decode_header(token).ok().and_then(|header| header.kid);
-        let key: Option<Vec<u8>> = self.db(|db| db.query_row(KEY, [name], |row| row.get(0)).optional())?;
+        let sql = "SELECT key FROM users WHERE name = ?1";
+        let key: Option<Vec<u8>> = self.db(|db| db.query_one(sql, [name], |row| row.get(0)).optional())?;
         let mut validation = Validation::default();
         (validation.leeway, validation.reject_tokens_expiring_in_less_than) = (0, 1); // as RFC 7519 says
-        let user = key.and_then(|key| decode(token, &DecodingKey::from_secret(&key), &validation).ok());
-        user.map(|user| user.claims).ok_or_else(|| Rejection::unauthorized("Bearer"))
-    }
-
-    /// Issues a token that is signed with the user's own key.
-    fn sign_in(&self, user: String) -> std::result::Result<impl IntoResponse + use<>, StatusCode> {
-        let new = "INSERT INTO users VALUES (?1, randomblob(32)) ON CONFLICT DO NOTHING";
-        let key = self.db(|db| db.execute(new, [&user]).and_then(|_| db.query_row(KEY, [&user], |row| row.get(0))));
-        let key = key.map_err(|_| StatusCode::SERVICE_UNAVAILABLE)?;
-        let (life, key): (u64, Vec<u8>) = (self.token_life.as_secs(), key);
-        let exp = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs() + life;
-        let header = Header { kid: Some(user.clone()), ..Header::default() };
-        let token = encode(&header, &Claims { sub: user, exp }, &EncodingKey::from_secret(&key));
-        let token = token.map_err(|_| StatusCode::INTERNAL_SERVER_ERROR)?;
-        let cookie = format!("token={token}; HttpOnly; SameSite=Strict; Path=/; Max-Age={life}");
-        Ok(([(SET_COOKIE, cookie)], Json(json!({ "token": token, "life": life }))))
+        let token = key.and_then(|key| decode(token, &DecodingKey::from_secret(&key), &validation).ok());
+        token.map(|token| token.claims).ok_or(Rejection::unauthorized("Bearer"))
     }
 
     /// What the owner of an inbox has not read.
-    fn unread(&self, request: &SnapshotRequest) -> std::result::Result<Event, Box<dyn Error + Send + Sync>> {
-        let user = request.channel.as_str().strip_prefix("inbox:");
-        let unread: String = self.db(|db| db.query_row(UNREAD, [user], |row| row.get(0)))?;
+    fn unread(&self, inbox: &Channel) -> Result<Event, Box<dyn Error + Send + Sync>> {
+        let user = inbox.as_str().strip_prefix("inbox:");
+        let unread: String = self.db(|db| db.query_one(UNREAD, [user], |row| row.get(0)))?;
         Ok(Event::new(Data::from_json(unread)?).named("unread")?)
     }
 }
 
-#[derive(Deserialize)]
-struct Login {
-    user: String,
-}
-
-/// Signs anybody in; a password is left to be added.
-async fn login(State(app): State<App>, Form(Login { user }): Form<Login>) -> Result<impl IntoResponse> {
+/// Issues a token to whoever gives a name (a password is left to be added), or has a token that is still valid.
+async fn token(State(app): State<App>, headers: HeaderMap, name: String) -> Result<impl IntoResponse> {
+    let user = if name.is_empty() { app.user(&headers)?.sub } else { name };
     inbox(&user)?;
-    Ok(app.sign_in(user)?)
-}
-
-/// A new token for a page that is open when the old one is about to expire.
-async fn renew(State(app): State<App>, headers: HeaderMap) -> Result<impl IntoResponse> {
-    Ok(app.sign_in(app.user(&headers)?.sub)?)
+    let key: Vec<u8> = app.db(|db| db.query_one(SIGN_IN, [&user], |row| row.get(0)))?;
+    let header = Header { kid: Some(user.clone()), ..Header::default() };
+    let claims = Claims { sub: user, exp: get_current_timestamp() + app.token_life };
+    let token = encode(&header, &claims, &EncodingKey::from_secret(&key));
+    let token = token.map_err(|_| StatusCode::INTERNAL_SERVER_ERROR)?;
+    let cookie = format!("token={token}; HttpOnly; SameSite=Strict; Path=/; Max-Age={}", app.token_life);
+    Ok(([(SET_COOKIE, cookie)], token))
 }
 
 /// Signs the user out in every browser: all tokens become invalid, and open streams end.
-async fn logout(State(app): State<App>, headers: HeaderMap) -> Result<StatusCode> {
+async fn logout(State(app): State<App>, headers: HeaderMap) -> Result<()> {
     let user = app.user(&headers)?.sub;
     app.db(|db| db.execute("UPDATE users SET key = randomblob(32) WHERE name = ?1", [&user]))?;
-    app.hub.revoke(user).await?;
-    Ok(StatusCode::NO_CONTENT)
+    Ok(app.hub.revoke(user).await?)
 }
 
-#[derive(Deserialize)]
-struct Read {
-    until: i64,
-}
-
-async fn read(State(app): State<App>, headers: HeaderMap, Form(Read { until }): Form<Read>) -> Result<StatusCode> {
+/// Marks what came up to a notification as read.
+async fn read(State(app): State<App>, headers: HeaderMap, Path(until): Path<i64>) -> Result<()> {
     let user = app.user(&headers)?.sub;
-    app.db(|db| db.execute("UPDATE notifications SET read = 1 WHERE owner = ?1 AND id <= ?2", (&user, until)))?;
+    app.db(|db| db.execute("UPDATE users SET read = max(read, ?2) WHERE name = ?1", (&user, until)))?;
     app.hub.publish(&inbox(&user)?, Event::json(&until)?.named("read")?).await?;
-    Ok(StatusCode::NO_CONTENT)
-}
-
-#[derive(Deserialize)]
-struct Notify {
-    to: String,
-    text: String,
+    Ok(())
 }
 
 /// Stores a notification, then announces it. What is lost in between is in the snapshot of the next page.
-async fn notify(State(app): State<App>, headers: HeaderMap, Form(form): Form<Notify>) -> Result<StatusCode> {
-    let (sender, to) = (app.user(&headers)?.sub, inbox(&form.to)?);
-    if form.text.len() > 1_000 {
-        return Err(Rejection::bad_request("the text is longer than 1000 bytes").into());
-    }
-    let values = [form.to, sender, form.text];
-    let stored: String = app.db(|db| db.query_row(NOTIFY, values, |row| row.get(0)))?;
-    app.hub.publish(&to, Event::new(Data::from_json(stored)?).named("notification")?).await?;
-    Ok(StatusCode::NO_CONTENT)
-}
-
-/// Moves a token from the query, where an `EventSource` of another origin has to put it, into a header: what logs the address
-/// behind this does not see it.
-async fn take_from_query(mut request: Request, next: Next) -> Response {
-    let (path, query) = (request.uri().path(), request.uri().query().unwrap_or_default());
-    let (token, rest): (Vec<_>, Vec<_>) = query.split('&').partition(|pair| pair.starts_with("access_token="));
-    let token = token.first().and_then(|pair| HeaderValue::try_from(pair.replacen("access_token=", "Bearer ", 1)).ok());
-    if let (Some(token), Ok(uri)) = (token, Uri::try_from(format!("{path}?{}", rest.join("&")))) {
-        request.headers_mut().insert(AUTHORIZATION, token);
-        *request.uri_mut() = uri;
-    }
-    next.run(request).await
-}
-
-async fn log(request: Request, next: Next) -> Response {
-    let line = format!("{} {}", request.method(), request.uri());
-    let response = next.run(request).await;
-    eprintln!("{line} {}", response.status().as_u16());
-    response
+async fn notify(State(app): State<App>, headers: HeaderMap, Path(to): Path<String>, text: String) -> Result<()> {
+    let (sender, inbox) = (app.user(&headers)?.sub, inbox(&to)?);
+    let stored: String = app.db(|db| db.query_one(NOTIFY, (to, sender, text), |row| row.get(0)))?;
+    app.hub.publish(&inbox, Event::new(Data::from_json(stored)?).named("notification")?).await?;
+    Ok(())
 }
 
 const SCHEMA: &str = "PRAGMA journal_mode = WAL;
-    CREATE TABLE IF NOT EXISTS users (name TEXT PRIMARY KEY, key BLOB NOT NULL);
-    CREATE TABLE IF NOT EXISTS notifications (id INTEGER PRIMARY KEY AUTOINCREMENT, owner TEXT NOT NULL, sender TEXT NOT NULL,
-        text TEXT NOT NULL, read INTEGER NOT NULL DEFAULT 0);
-    CREATE INDEX IF NOT EXISTS unread ON notifications (owner, id) WHERE NOT read;";
-const KEY: &str = "SELECT key FROM users WHERE name = ?1";
+    CREATE TABLE IF NOT EXISTS users (name TEXT PRIMARY KEY, key BLOB NOT NULL, read INTEGER NOT NULL DEFAULT 0);
+    CREATE TABLE IF NOT EXISTS notifications (id INTEGER PRIMARY KEY, owner TEXT, sender TEXT, text TEXT);
+    CREATE INDEX IF NOT EXISTS by_owner ON notifications (owner, id);";
+const SIGN_IN: &str =
+    "INSERT INTO users (name, key) VALUES (?1, randomblob(32)) ON CONFLICT DO UPDATE SET key = key RETURNING key";
 const NOTIFY: &str = "INSERT INTO notifications (owner, sender, text) VALUES (?1, ?2, ?3)
     RETURNING json_object('id', id, 'sender', sender, 'text', text)";
-/// The newest 500: a snapshot has at most 1 MiB.
+/// The newest 100: a snapshot has at most 1 MiB, and each byte of a text can become six.
 const UNREAD: &str =
     "SELECT json_object('user', ?1, 'unread', json_group_array(json_object('id', id, 'sender', sender, 'text', text)))
-    FROM (SELECT * FROM notifications WHERE owner = ?1 AND NOT read ORDER BY id DESC LIMIT 500)";
+    FROM (SELECT * FROM notifications JOIN users ON name = owner WHERE name = ?1 AND id > read ORDER BY id DESC LIMIT 100)";

@@ -14,21 +14,21 @@ pub(crate) fn pairs(query: &str) -> impl Iterator<Item = (Cow<'_, [u8]>, Cow<'_,
 }
 
 /// A decoded pair of a query.
-pub(super) struct Pair<'a> {
-    pub(super) name: Cow<'a, [u8]>,
-    pub(super) value: Cow<'a, [u8]>,
+pub(crate) struct Pair<'a> {
+    pub(crate) name: Cow<'a, [u8]>,
+    pub(crate) value: Cow<'a, [u8]>,
     /// As it is written in the query.
-    pub(super) written: &'a [u8],
+    pub(crate) written: &'a [u8],
 }
 
 /// An iterator over the pairs of a query, without empty ones.
-pub(super) struct Pairs<'a> {
+pub(crate) struct Pairs<'a> {
     rest: &'a [u8],
     is_encoded: bool,
 }
 
 impl<'a> Pairs<'a> {
-    pub(super) fn of(query: &'a [u8]) -> Self {
+    pub(crate) fn of(query: &'a [u8]) -> Self {
         // Most queries consist of names, numbers and cursors, which need no decoding.
         Self { rest: query, is_encoded: memchr2(b'%', b'+', query).is_some() }
     }

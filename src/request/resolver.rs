@@ -111,7 +111,15 @@ impl Rejection {
         Self(RejectionKind::TooMany(retry_after))
     }
 
-    /// The status of the response; only an `EventSource` gets a 200 with `stream-retry` instead of a 429.
+    /// 503: the decision cannot be made, because a database or another service that it needs has failed. The client may come
+    /// back after `retry_after` (sent in whole seconds, at least 1). An `EventSource` gets a `stream-retry` instead. Nothing is
+    /// logged: the cause is the application's to log.
+    #[must_use]
+    pub fn unavailable(retry_after: Duration) -> Self {
+        Self(RejectionKind::Unavailable(retry_after))
+    }
+
+    /// The status of the response; only an `EventSource` gets a 200 with `stream-retry` instead of a 429 or 503.
     #[must_use]
     pub fn status(&self) -> StatusCode {
         match &self.0 {
@@ -120,6 +128,7 @@ impl Rejection {
             RejectionKind::Forbidden => StatusCode::FORBIDDEN,
             RejectionKind::NotFound => StatusCode::NOT_FOUND,
             RejectionKind::TooMany(_) => StatusCode::TOO_MANY_REQUESTS,
+            RejectionKind::Unavailable(_) => StatusCode::SERVICE_UNAVAILABLE,
         }
     }
 
@@ -138,6 +147,7 @@ impl fmt::Display for Rejection {
             RejectionKind::Forbidden => f.write_str("not allowed"),
             RejectionKind::NotFound => f.write_str("no such channel"),
             RejectionKind::TooMany(_) => f.write_str("too many requests"),
+            RejectionKind::Unavailable(_) => f.write_str("access cannot be decided at the moment"),
         }
     }
 }
@@ -169,6 +179,7 @@ pub(crate) enum RejectionKind {
     Forbidden,
     NotFound,
     TooMany(Duration),
+    Unavailable(Duration),
     Bad(BadParameter),
     BadRequest(Cow<'static, str>),
 }
@@ -330,6 +341,7 @@ mod tests {
             (Rejection::forbidden(), 403, "not allowed"),
             (Rejection::not_found(), 404, "no such channel"),
             (Rejection::too_many(Duration::ZERO), 429, "too many requests"),
+            (Rejection::unavailable(Duration::ZERO), 503, "access cannot be decided at the moment"),
         ];
         for (rejection, status, text) in table {
             assert_eq!((rejection.status().as_u16(), rejection.to_string().as_str()), (status, text));

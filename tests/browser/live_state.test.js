@@ -66,9 +66,20 @@ test('a sign-out ends every page of the user, at every process', options, async 
 test('a page whose token expires asks to sign in', options, async (t) => {
   const { url } = await serve(t, 'notifications', { args: [path.join(directory(t), 'notifications.db'), '2'] });
   const page = await open(t, url);
-  await page.route('**/renew', (route) => route.abort()); // as a page whose timers were suspended
+  // As a page that was suspended: it signs in, but does not renew its token.
+  await page.route('**/token', (route) => (route.request().postData() ? route.continue() : route.abort()));
   await signIn(page, 'ada');
   await shown(page, 'signed-out');
+});
+
+test('a page that stays open renews its token', options, async (t) => {
+  const { url } = await serve(t, 'notifications', { args: [path.join(directory(t), 'notifications.db'), '4'] });
+  const page = await open(t, url);
+  await signIn(page, 'ada');
+  for (const _ of [1, 2]) await page.waitForResponse((response) => response.url().endsWith('/token') && response.ok());
+  await shown(page, 'live');
+  await send(page, 'ada', 'still here');
+  await unread(page, ['still here']);
 });
 
 test('a dashboard has all values when it opens, and its charts move', options, async (t) => {

@@ -9,6 +9,7 @@ mod patched_store;
 mod routes;
 #[path = "../support/mod.rs"]
 mod support;
+mod tokens;
 
 use std::{convert::Infallible, time::Duration};
 
