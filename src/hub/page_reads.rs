@@ -40,7 +40,7 @@ pub(super) fn request_page(
     // The limit of the request is that of what is left.
     let limit = if folding.is_some() { shared.options.page } else { limit };
     let (read, origin) = match start {
-        Start::After(cursor) => {
+        Start::After(cursor) if sharing != Sharing::Nothing => {
             let start = ReadStart { folding: folding.as_ref().map(Folding::key), cursor };
             topic.shared_reads.share(start, limit, sharing, topic.generation())
         }

@@ -5,7 +5,7 @@ use std::{cmp, sync::Arc};
 use super::{encoded_entry::EncodedEntry, entry_run::EntryRun, moment::Moment};
 use crate::{
     cursor::Cursor,
-    store::{Head, Limit, Outcome, Page, Start},
+    store::{Entry, Head, Limit, Outcome, Page, Start},
 };
 
 /// What was read, and the state of the topic when the read began.
@@ -31,6 +31,8 @@ pub(super) struct SharedPage {
     pub(super) from: Cursor,
     pub(super) runs: Vec<Arc<EntryRun>>,
     pub(super) next: Cursor,
+    /// Whether the page proves that `next` is a position of the history that it belongs to.
+    pub(super) is_next_proven: bool,
     pub(super) head: Head,
 }
 
@@ -47,16 +49,20 @@ impl SharedPage {
     pub(super) fn new(page: Page, context: ReadContext) -> Self {
         let Page { outcome, from, entries, next, head } = page;
         let entries: Vec<_> = entries.into_iter().map(EncodedEntry::new).collect();
-        Self { context, read_by: Moment::now(), outcome, from, runs: EntryRun::split(&entries, next), next, head }
+        let runs = EntryRun::split(&entries, next);
+        Self { context, read_by: Moment::now(), outcome, from, runs, next, is_next_proven: true, head }
     }
 
     /// The page up to `last`, which becomes the position after it. A page that starts later then starts at `last`: the reader
-    /// needs what follows, and a reset must not name a position beyond it.
+    /// needs what follows, and a reset must not name a position beyond it. Only an entry at `last` or right after it proves that
+    /// the log still has that position: it may have been deleted, or lost its tail, and go on at a higher one.
     pub(super) fn truncated(&self, last: Cursor) -> Self {
         let from = cmp::min_by_key(self.from, last, |position| position.seq);
-        let entries = self.runs.iter().flat_map(|run| run.encoded_entries());
-        let entries: Vec<_> = entries.filter(|encoded| encoded.entry().cursor.seq <= last.seq).cloned().collect();
-        Self { from, runs: EntryRun::split(&entries, last), next: last, ..*self }
+        let entries = || self.runs.iter().flat_map(|run| run.encoded_entries());
+        let proves = |entry: &Entry| entry.cursor == last || entry.prev() == last;
+        let is_next_proven = entries().any(|encoded| proves(encoded.entry()));
+        let kept: Vec<_> = entries().filter(|encoded| encoded.entry().cursor.seq <= last.seq).cloned().collect();
+        Self { from, runs: EntryRun::split(&kept, last), next: last, is_next_proven, ..*self }
     }
 
     pub(super) fn newest_first(&self) -> impl Iterator<Item = &Arc<EncodedEntry>> {
@@ -118,11 +124,7 @@ impl SharedPage {
 #[allow(clippy::unwrap_used, reason = "tests")]
 pub(super) mod tests {
     use super::*;
-    use crate::{
-        channel::Channel,
-        event::Data,
-        store::{Entry, Reason},
-    };
+    use crate::{channel::Channel, event::Data, store::Reason};
 
     pub(in crate::hub) fn at(seq: u64) -> Cursor {
         Cursor { epoch: 1, seq, tag: seq as u32 * 10 }
@@ -165,6 +167,29 @@ pub(super) mod tests {
         let foreign = [at(9), at(21), Cursor { tag: 1, ..at(15) }, Cursor { tag: 1, ..at(10) }];
         let foreign = foreign.into_iter().chain([Cursor { epoch: 2, ..at(15) }]);
         foreign.for_each(|cursor| assert!(page.after(cursor).is_none(), "{cursor:?}"));
+    }
+
+    #[test]
+    fn a_truncated_page_proves_its_end_by_an_entry_there_or_right_after_it() {
+        let page = page(10, 20);
+        let entries: Vec<_> = page.runs.iter().flat_map(|run| run.encoded_entries()).cloned().collect();
+        let other_history = |last: Cursor| Cursor { tag: 1, ..last };
+        for (last, omitted, is_proven) in [
+            (at(15), 0..0, true),
+            (at(15), 16..17, true),
+            (at(15), 15..16, true),
+            (at(15), 15..17, false),
+            (at(10), 0..0, true),
+            (at(10), 11..12, false),
+            (other_history(at(15)), 0..0, false),
+            (other_history(at(10)), 0..0, false),
+        ] {
+            let is_left = |encoded: &&Arc<EncodedEntry>| !omitted.contains(&encoded.entry().cursor.seq);
+            let left: Vec<_> = entries.iter().filter(is_left).cloned().collect();
+            let page = SharedPage { runs: EntryRun::split(&left, page.next), ..page };
+            let truncated = page.truncated(last);
+            assert_eq!((truncated.next, truncated.is_next_proven), (last, is_proven), "{last:?} without {omitted:?}");
+        }
     }
 
     #[test]

@@ -36,6 +36,8 @@ pub(super) enum Sharing {
     Overlapping,
     /// Only those from exactly its position.
     SameStart,
+    /// None: only a read that begins now proves its position, whatever the ring holds.
+    Nothing,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

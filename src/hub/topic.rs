@@ -236,7 +236,7 @@ impl Topic {
 
     /// Records that the ring may no longer hold the channel's history.
     pub(super) fn invalidate(&self) -> Advance {
-        self.change(|_| RingChange::Gap)
+        self.change(RingState::invalidate)
     }
 
     /// Applies a page that was read from the ring's head.
@@ -259,16 +259,16 @@ impl Topic {
         self.count_bytes(&mut state);
     }
 
-    /// Claims the right to read on the ring's behalf, from the position returned. It ends with [`Topic::continue_advance`] or
-    /// [`Topic::abandon_advance`].
-    pub(super) fn begin_advance(&self) -> Option<Cursor> {
-        lock(&self.state).ring.begin_advance()
+    /// Claims the right to read on the ring's behalf, if that is needed. It ends when [`Topic::next_advance`] returns `None`, or
+    /// with [`Topic::abandon_advance`].
+    pub(super) fn claim_advance(&self) -> Advance {
+        lock(&self.state).ring.claim_advance()
     }
 
-    /// After one read on the ring's behalf: where the next one starts if the ring went stale meanwhile. Otherwise the claim is
-    /// released in the same step, so that the next caller that makes the ring stale can claim it.
-    pub(super) fn continue_advance(&self) -> Option<Cursor> {
-        lock(&self.state).ring.continue_advance()
+    /// Where the next read on the ring's behalf starts, if anything is missing. Otherwise the claim is released in the same step,
+    /// so that the next caller that finds something missing can claim it.
+    pub(super) fn next_advance(&self) -> Option<Cursor> {
+        lock(&self.state).ring.next_advance()
     }
 
     /// Releases the claim without having read.
@@ -292,11 +292,7 @@ impl Topic {
         self.count_bytes(&mut state);
         let wakers = match change {
             RingChange::Changed => Some(self.take_wakers(&mut state)),
-            RingChange::Unchanged => None,
-            RingChange::Gap => {
-                state.ring.mark_stale();
-                None
-            }
+            RingChange::Unchanged | RingChange::Gap => None,
         };
         let advance = state.ring.advance();
         drop(state);

@@ -270,6 +270,42 @@ async fn a_start_by_time_is_reset_when_the_events_that_it_asked_for_belong_to_an
     }
 }
 
+/// A store that takes its time to read after a position.
+struct SlowAfter;
+
+impl Fault for SlowAfter {
+    async fn read(
+        &self,
+        inner: &MemoryStore,
+        channel: &Channel,
+        start: Start,
+        limit: Limit,
+    ) -> Result<Page, StoreError> {
+        if let Start::After(_) = start {
+            tokio::time::sleep(Duration::from_secs(1)).await;
+        }
+        inner.read(channel, start, limit).await
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_start_by_time_is_reset_when_its_log_was_deleted_of_which_the_ring_does_not_know_yet() {
+    let new = || Event::text("new").at(150).unwrap();
+    for last in [Append::new([]).closing(), Append::new([new()])] {
+        let inner = MemoryStore::default();
+        let hub = Hub::new(PatchedStore::new(inner.clone(), Arc::new(SlowAfter)));
+        inner.append(&channel("a"), Append::new([new(), new()])).await.unwrap();
+        let both = Subscription::new(channels(["a", "b"])).start(Start::Time(100));
+        let mut subscriber = hub.subscribe(both).await.unwrap();
+        hub.append(&channel("a"), last).await.unwrap();
+        inner.delete(&channel("a")).await.unwrap();
+        // Neither the end of the deleted log nor what followed the start in it: two events before are missing.
+        assert_eq!(reset(&mut subscriber).await.reason, Reason::Trimmed);
+        let nothing = tokio::time::timeout(crate::CHECK_EVERY * 3, subscriber.next()).await;
+        assert!(nothing.is_err() && subscriber.is_live(), "{nothing:?}");
+    }
+}
+
 /// A store that never answers reads after a position. The channel `corrupt` cannot be read.
 struct NothingAfter;
 
@@ -350,11 +386,18 @@ async fn a_reset_of_a_start_by_time_names_no_position_after_what_follows() {
         // It displaces the only event that is new enough; it was not stored yet at the start.
         publish(name, 51).await;
     }
-    for _ in 0..2 {
-        let Delivery::Reset(reset) = next(&mut subscriber).await else { panic!("no reset") };
-        assert_eq!(reset.reason, Reason::Trimmed);
-        let Delivery::Events(events) = next(&mut subscriber).await else { panic!("no events") };
-        let first = events.entries().next().unwrap();
-        assert_eq!((first.data.as_text(), first.prev()), (Some("51"), reset.earliest));
+    let (mut resets, mut follows) = (Vec::new(), Vec::new());
+    for _ in 0..4 {
+        match next(&mut subscriber).await {
+            Delivery::Reset(reset) => resets.push((reset.channel, reset.reason, reset.earliest)),
+            Delivery::Events(events) => {
+                let first = events.entries().next().unwrap();
+                let reset = (first.channel.clone(), Reason::Trimmed, first.prev());
+                assert!(first.data.as_text() == Some("51") && resets.contains(&reset), "{first:?} after {resets:?}");
+                follows.push(reset);
+            }
+            other => panic!("{other:?}"),
+        }
     }
+    assert_eq!(follows.len(), 2);
 }

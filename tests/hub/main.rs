@@ -15,6 +15,7 @@ mod listening;
 #[path = "../support/logs.rs"]
 mod logs;
 mod overload;
+mod own_appends;
 mod panics;
 #[path = "../support/patched_store.rs"]
 mod patched_store;

@@ -26,7 +26,7 @@ impl ChannelReader {
         let State::FromStore(step) = &mut self.state else { return None };
         let StoreStep::PageRequested { read, slot, request, reset_rule } = &mut **step else { return None };
         let (start, reset_rule) = (request.start, *reset_rule);
-        if let Start::After(cursor) = start {
+        if let (Start::After(cursor), Sharing::Overlapping | Sharing::SameStart) = (start, request.sharing) {
             // Another reader's page may have filled the ring meanwhile.
             if self.membership.topic.holds(cursor) {
                 return self.follow_ring(cursor);
@@ -163,8 +163,18 @@ impl ChannelReader {
         if cursor == head {
             self.history_end = HistoryEnd::Reached;
         }
+        if !page.is_next_proven {
+            return self.prove(cursor);
+        }
         self.state = State::FromRing { cursor, verified: (cursor == head).then_some(page.context.version) };
         None
+    }
+
+    /// Continues at the end of a page that does not prove it. **Only a proven position may be looked up in the ring**: the ring may
+    /// still hold one, and a close there, that the log no longer has. Then events on the way there are missing, and only a read
+    /// that begins now reports that.
+    pub(super) fn prove(&mut self, position: Cursor) -> Option<Peeked> {
+        self.need_page(Start::After(position), Sharing::Nothing)
     }
 }
 

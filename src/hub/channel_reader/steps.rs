@@ -133,6 +133,9 @@ impl ChannelReader {
         if page.next == page.head.cursor {
             self.history_end = HistoryEnd::Reached;
         }
-        self.follow_ring(page.next)
+        match page.is_next_proven {
+            true => self.follow_ring(page.next),
+            false => self.prove(page.next),
+        }
     }
 }

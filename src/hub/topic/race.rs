@@ -117,13 +117,11 @@ impl Log {
 
 /// What the hub does when a ring needs a read.
 fn advance_if_needed(advance: Advance, topic: &Topic, log: &Log) {
-    let mut from = match advance {
-        Advance::Needed => topic.begin_advance(),
-        Advance::NotNeeded => None,
-    };
-    while let Some(position) = from {
+    if advance == Advance::NotNeeded || topic.claim_advance() == Advance::NotNeeded {
+        return;
+    }
+    while let Some(position) = topic.next_advance() {
         topic.apply_read(&log.page_after(position));
-        from = topic.continue_advance();
     }
 }
 

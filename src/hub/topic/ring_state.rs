@@ -16,14 +16,24 @@ pub(super) struct RingState {
     /// `None` until a store read anchors it.
     ring: Option<Ring>,
     max_bytes: usize,
-    /// The store has something that the ring could not take.
-    stale: bool,
+    /// What the store has and the ring could not take.
+    missing: Option<Missing>,
     /// A task reads on the ring's behalf.
     advancing: bool,
     /// The data is corrupt, which was logged.
     unreadable: bool,
     /// A reader is parked although the ring is ahead of it: the read that told it that nothing follows was outdated.
     parked_behind: bool,
+}
+
+/// What the store has and a ring does not.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Missing {
+    /// What leads up to this head. It may come without a read: appends of this process are answered in any order, and the store's
+    /// hints bring what came before them.
+    UpTo(Head),
+    /// Only a read can tell.
+    Unknown,
 }
 
 /// Whether the store has to be read on the ring's behalf.
@@ -36,7 +46,7 @@ pub(in crate::hub) enum Advance {
 
 impl RingState {
     pub(super) fn new(max_bytes: usize) -> Self {
-        Self { ring: None, max_bytes, stale: false, advancing: false, unreadable: false, parked_behind: false }
+        Self { ring: None, max_bytes, missing: None, advancing: false, unreadable: false, parked_behind: false }
     }
 
     pub(super) fn lookup(&mut self, position: Cursor) -> RingLookup {
@@ -80,6 +90,12 @@ impl RingState {
 /// New information.
 impl RingState {
     pub(super) fn feed(&mut self, entries: &[Entry], head: Option<Head>) -> RingChange {
+        let change = self.offer(entries, head);
+        let head = head.or_else(|| entries.last().map(|last| Head::open(last.cursor)));
+        self.note(change, head.map_or(Missing::Unknown, Missing::UpTo))
+    }
+
+    fn offer(&mut self, entries: &[Entry], head: Option<Head>) -> RingChange {
         // The read that will anchor the ring may have been answered before these entries.
         let Some(ring) = &mut self.ring else { return RingChange::Gap };
         let fed = ring.feed(entries);
@@ -94,7 +110,7 @@ impl RingState {
     }
 
     pub(super) fn confirm_head(&mut self, head: Head) -> RingChange {
-        match &self.ring {
+        let change = match &self.ring {
             Some(ring) if ring.head() == head => {
                 self.unreadable = false;
                 match mem::take(&mut self.parked_behind) {
@@ -104,22 +120,30 @@ impl RingState {
             }
             Some(_) => RingChange::Gap,
             None => self.restart(head),
-        }
+        };
+        // The head may be lower than the ring's.
+        self.note(change, Missing::Unknown)
     }
 
-    pub(super) fn hint_head(&self, head: Head) -> RingChange {
-        match &self.ring {
+    pub(super) fn hint_head(&mut self, head: Head) -> RingChange {
+        let change = match &self.ring {
             Some(ring) if !is_news(head, ring.head()) => RingChange::Unchanged,
             _ => RingChange::Gap,
-        }
+        };
+        self.note(change, Missing::UpTo(head))
     }
 
     pub(super) fn anchor(&mut self, head: Head) -> RingChange {
-        match &self.ring {
+        let change = match &self.ring {
             Some(ring) if !is_news(head, ring.head()) => RingChange::Unchanged,
             Some(_) => RingChange::Gap,
             None => self.restart(head),
-        }
+        };
+        self.note(change, Missing::UpTo(head))
+    }
+
+    pub(super) fn invalidate(&mut self) -> RingChange {
+        self.note(RingChange::Gap, Missing::Unknown)
     }
 
     pub(super) fn apply_read(&mut self, page: &Page) -> RingChange {
@@ -131,43 +155,67 @@ impl RingState {
         let is_outdated = || page.outcome == Outcome::Continued && !is_news(page.head, ring.head());
         if !is_taken && !is_outdated() {
             // Another history, or more than a ring holds: each reader goes on from its own position.
-            return self.restart(page.head);
+            let change = self.restart(page.head);
+            return self.note(change, Missing::Unknown);
         }
         // The entries may have been fed while the store was read.
-        if ring.head() == before { RingChange::Unchanged } else { RingChange::Changed }
-    }
-
-    pub(super) fn mark_stale(&mut self) {
-        self.stale = true;
+        let change = if ring.head() == before { RingChange::Unchanged } else { RingChange::Changed };
+        self.note(change, Missing::Unknown)
     }
 
     fn restart(&mut self, head: Head) -> RingChange {
         self.ring = Some(Ring::new(head, self.max_bytes));
         RingChange::Changed
     }
+
+    /// Remembers what is missing after a gap, and forgets what was missing and has come.
+    fn note(&mut self, change: RingChange, missing: Missing) -> RingChange {
+        self.missing = match (change, self.missing) {
+            (RingChange::Gap, Some(known)) => Some(known.and(missing)),
+            (RingChange::Gap, None) => Some(missing),
+            (_, known) => known.filter(|known| !self.ring.as_ref().is_some_and(|ring| known.is_in(ring))),
+        };
+        change
+    }
+}
+
+impl Missing {
+    fn and(self, other: Self) -> Self {
+        match (self, other) {
+            (Self::UpTo(one), Self::UpTo(two)) if one.cursor.epoch == two.cursor.epoch => {
+                let is_higher = (two.cursor.seq, two.closed) > (one.cursor.seq, one.closed);
+                Self::UpTo(if is_higher { two } else { one })
+            }
+            _ => Self::Unknown,
+        }
+    }
+
+    /// Whether it has come: a ring that holds a position holds one unbroken history up to its head.
+    fn is_in(self, ring: &Ring) -> bool {
+        match self {
+            Self::UpTo(head) => ring.holds(head.cursor) && (!head.closed || ring.head() == head),
+            Self::Unknown => false,
+        }
+    }
 }
 
 /// Reading the store on the ring's behalf.
 impl RingState {
     pub(super) fn advance(&self) -> Advance {
-        match self.stale && !self.advancing && self.ring.is_some() {
+        match self.missing.is_some() && !self.advancing && self.ring.is_some() {
             true => Advance::Needed,
             false => Advance::NotNeeded,
         }
     }
 
-    pub(super) fn begin_advance(&mut self) -> Option<Cursor> {
-        let from = self.head()?.cursor;
-        if !self.stale || self.advancing {
-            return None;
-        }
-        self.stale = false;
-        self.advancing = true;
-        Some(from)
+    pub(super) fn claim_advance(&mut self) -> Advance {
+        let advance = self.advance();
+        self.advancing |= advance == Advance::Needed;
+        advance
     }
 
-    pub(super) fn continue_advance(&mut self) -> Option<Cursor> {
-        self.advancing = mem::take(&mut self.stale);
+    pub(super) fn next_advance(&mut self) -> Option<Cursor> {
+        self.advancing = self.missing.take().is_some();
         self.head().filter(|_| self.advancing).map(|head| head.cursor)
     }
 

@@ -140,26 +140,78 @@ fn a_read_that_does_not_lead_from_the_rings_head_to_the_stores_restarts_the_ring
 }
 
 #[test]
-fn one_caller_at_a_time_advances_a_stale_ring() {
+fn one_caller_at_a_time_advances_a_ring_that_misses_something() {
+    use Advance::{Needed, NotNeeded};
     let mut unanchored = RingState::new(1 << 20);
-    unanchored.mark_stale();
-    assert_eq!((unanchored.advance(), unanchored.begin_advance()), (Advance::NotNeeded, None));
+    assert_eq!(unanchored.invalidate(), RingChange::Gap);
+    assert_eq!((unanchored.advance(), unanchored.claim_advance()), (NotNeeded, NotNeeded));
 
     let mut ring = ring();
-    assert_eq!((ring.advance(), ring.begin_advance()), (Advance::NotNeeded, None), "not stale");
-    ring.mark_stale();
-    assert_eq!((ring.advance(), ring.begin_advance()), (Advance::Needed, Some(at(5))));
-    assert_eq!(ring.continue_advance(), None, "nothing new came");
+    assert_eq!((ring.advance(), ring.claim_advance()), (NotNeeded, NotNeeded), "nothing is missing");
+    ring.invalidate();
+    assert_eq!((ring.advance(), ring.claim_advance()), (Needed, Needed));
+    assert_eq!([ring.next_advance(), ring.next_advance()], [Some(at(5)), None], "nothing new came");
 
-    ring.mark_stale();
-    assert_eq!(ring.begin_advance(), Some(at(5)));
-    ring.mark_stale();
-    assert_eq!((ring.advance(), ring.begin_advance()), (Advance::NotNeeded, None), "claimed");
-    assert_eq!([ring.continue_advance(), ring.continue_advance()], [Some(at(5)), None]);
+    ring.invalidate();
+    assert_eq!((ring.claim_advance(), ring.next_advance()), (Needed, Some(at(5))));
+    ring.invalidate();
+    assert_eq!((ring.advance(), ring.claim_advance()), (NotNeeded, NotNeeded), "claimed");
+    assert_eq!([ring.next_advance(), ring.next_advance()], [Some(at(5)), None]);
 
-    ring.mark_stale();
-    assert_eq!(ring.begin_advance(), Some(at(5)));
+    ring.invalidate();
+    assert_eq!(ring.claim_advance(), Needed);
     ring.abandon_advance();
-    ring.mark_stale();
-    assert_eq!((ring.advance(), ring.begin_advance()), (Advance::Needed, Some(at(5))));
+    assert_eq!((ring.advance(), ring.claim_advance(), ring.next_advance()), (Needed, Needed, Some(at(5))));
+}
+
+#[test]
+fn what_was_missing_and_has_come_need_not_be_read() {
+    let feed = |ring: &mut RingState, seq| ring.feed(&[entry(seq)], Some(open(seq)));
+    let close = |ring: &mut RingState, seq| ring.feed(&[entry(seq)], Some(closed(seq)));
+    type Step<'a> = &'a dyn Fn(&mut RingState) -> RingChange;
+    let table: [(&str, &[Step<'_>], Advance); 10] = [
+        ("an append that was answered before the one that it follows", &[&|ring| feed(ring, 7)], Advance::Needed),
+        ("one of two entries", &[&|ring| feed(ring, 7), &|ring| feed(ring, 6)], Advance::Needed),
+        ("both", &[&|ring| feed(ring, 7), &|ring| feed(ring, 6), &|ring| feed(ring, 7)], Advance::NotNeeded),
+        ("more", &[&|ring| feed(ring, 7), &|ring| ring.feed(&[6, 7, 8].map(entry), None)], Advance::NotNeeded),
+        (
+            "the lower of two",
+            &[&|ring| feed(ring, 8), &|ring| feed(ring, 7), &|ring| ring.feed(&[6, 7].map(entry), None)],
+            Advance::Needed,
+        ),
+        ("a hint's head", &[&|ring| ring.hint_head(open(6)), &|ring| feed(ring, 6)], Advance::NotNeeded),
+        (
+            "an end that has not come",
+            &[&|ring| close(ring, 7), &|ring| ring.feed(&[6, 7].map(entry), None)],
+            Advance::Needed,
+        ),
+        ("an end", &[&|ring| close(ring, 7), &|ring| feed(ring, 6), &|ring| close(ring, 7)], Advance::NotNeeded),
+        (
+            "another history",
+            &[&|ring| ring.hint_head(Head { cursor: Cursor { tag: 1, ..at(6) }, closed: false }), &|ring| {
+                feed(ring, 6)
+            }],
+            Advance::Needed,
+        ),
+        (
+            "two histories",
+            &[&|ring| ring.hint_head(other_epoch(1)), &|ring| feed(ring, 7), &|ring| {
+                ring.feed(&[6, 7].map(entry), None)
+            }],
+            Advance::Needed,
+        ),
+    ];
+    for (what, steps, expected) in table {
+        let mut ring = ring();
+        for step in steps {
+            step(&mut ring);
+        }
+        assert_eq!(ring.advance(), expected, "{what}");
+    }
+    for read in [page(5, 7), page(5, 8)] {
+        let mut ring = ring();
+        feed(&mut ring, 7);
+        ring.apply_read(&read);
+        assert_eq!(ring.advance(), Advance::NotNeeded);
+    }
 }
