@@ -8,8 +8,12 @@
 //! **What is stored.** Per place an epoch ([`fresh_epoch`](super::resume::fresh_epoch), drawn once) and a floor per bucket of
 //! names ([`floor`](super::floor)). Per channel its [`LogState`]: the record and what retention needs. Per entry its tag, that of
 //! its predecessor, its stamp, time, name and data; text and other JSON are told apart by
-//! [`Data::as_text`](crate::Data::as_text). Per key its receipt, [`fingerprint`](super::fingerprint) and stamp. Data that other
-//! versions will read begin with a [`Format`](super::Format).
+//! [`Data::as_text`](crate::Data::as_text). Per key its stamp, and what is [`Known`] of it: the receipt and the
+//! [`fingerprint`](super::fingerprint). Data that other versions will read begin with a [`Format`](super::Format).
+//!
+//! A store of rows may have a column for each of these. In one of keys and bytes an entry is what [`encode_entry`] makes of it, which
+//! has its own version and detects damage, and the others are numbers: [`LogState::to_numbers`], [`Known::to_numbers`],
+//! [`Keep::to_numbers`].
 //!
 //! **The writes.** A store that keeps rows, and changes them in transactions, implements [`WriteTransaction`]: how a row is stored
 //! is its own, and appends, inits, deletes and retention are there. Any other store makes an append one atomic step:
@@ -148,6 +152,7 @@
 mod absent_channels;
 mod change_queue;
 mod changes;
+mod codec;
 mod decision;
 mod jitter;
 mod keep;
@@ -165,6 +170,7 @@ mod write_transaction;
 pub use self::{
     absent_channels::AbsentChannels,
     changes::Changes,
+    codec::{decode_entry, encode_entry},
     decision::{Addition, Before, Decision, Draft, init_start},
     jitter::{Backoff, jittered},
     keep::Keep,
