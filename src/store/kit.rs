@@ -45,6 +45,8 @@
 //! changed nothing and may succeed later is `Unavailable`, or `Full`. Callers that share a failed write each get a
 //! [`StoreError::shared`](super::StoreError::shared).
 //!
+//! **Health.** [`ObservedHealth`] has what the last calls observed, and lets one task at a time look for the end of a problem.
+//!
 //! **Proof.** Describe how to open the store in a [`Harness`](../../testing/trait.Harness.html), and run every clause of the contract
 //! with [`conformance_tests!`](../../testing/macro.conformance_tests.html) (feature `testing`).
 //!
@@ -158,6 +160,7 @@ mod jitter;
 mod keep;
 mod keys;
 mod log_state;
+mod observed_health;
 mod page;
 mod sequencer;
 mod size;
@@ -176,6 +179,7 @@ pub use self::{
     keep::Keep,
     keys::{Fingerprints, Known},
     log_state::LogState,
+    observed_health::{ObservedHealth, Probe},
     page::{PageBuilder, empty_page, listing_start, outcome_of},
     sequencer::Sequencer,
     size::{check_append_size, check_init_size, entry_size, events_size},
