@@ -2,6 +2,7 @@
 
 mod any;
 mod append;
+pub(crate) mod checksum;
 mod clock;
 mod error;
 pub mod floor;

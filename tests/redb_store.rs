@@ -19,14 +19,21 @@ use std::{
     time::{Duration, Instant},
 };
 
-use redb::{Builder, Database, StorageBackend, backends::FileBackend};
+use redb::{Builder, Database, ReadableTableMetadata as _, StorageBackend, backends::FileBackend};
 use tower_events::{
     AnyStore, Channel, Event, Retention, Store as _, StoreError,
-    store::{Append, Clock, Limit, Start},
+    store::{
+        Append, Clock, Limit, Start,
+        kit::{Known, WriteTransaction as _},
+    },
     testing::{Harness, Time, Unable, Wrapped, clauses, conformance_tests},
 };
 
-use self::{store::RedbStore, tables::Failure, writes::Writes};
+use self::{
+    store::RedbStore,
+    tables::{ENTRIES, Failure, KEY_ORDER, KEYS},
+    writes::Writes,
+};
 
 struct RedbHarness;
 
@@ -94,7 +101,7 @@ impl Harness for RedbHarness {
 
     async fn lose_tail(&self, place: &Place, channel: &Channel, n: u64) -> Result<(), Unable> {
         let channel = channel.clone();
-        place.store.write(move |writes| lose_tail(writes, &channel, n)).await.unwrap();
+        place.store.call(move |inner| inner.write(|writes| lose_tail(writes, &channel, n))).await.unwrap();
         Ok(())
     }
 
@@ -114,22 +121,19 @@ impl Harness for RedbHarness {
     }
 }
 
-/// Removes the last `n` entries, as a disk does that loses what it acknowledged.
+/// Removes the last `n` entries, and their keys, as a disk does that loses what it acknowledged.
 fn lose_tail(writes: &mut Writes<'_>, channel: &Channel, n: u64) -> Result<(), Failure> {
     let name = channel.as_str();
-    let Some(mut row) = tables::log(&writes.channels, channel)? else { return Ok(()) };
+    let Some(mut row) = writes.row(channel)? else { return Ok(()) };
+    let (mut entries, mut keys) = (writes.transaction.open_table(ENTRIES)?, writes.transaction.open_table(KEYS)?);
     for _ in 0..n.min(row.count()) {
         let head = row.record.head.cursor;
-        let lost = tables::entry(&writes.entries, channel, head)?;
-        writes.entries.remove((name, head.seq))?;
-        if let Some(key) = writes.key_order.remove((name, head.seq))? {
-            writes.keys.remove((name, key.value().1))?;
-        }
+        let lost = tables::entry(channel, entries.remove((name, head.seq))?)?;
+        keys.retain(|(of, _), (_, known)| of != name || Known::from_numbers(known).receipt.cursor != head)?;
         row.bytes -= lost.size() as u64;
         row.record.head.cursor = lost.prev();
     }
-    writes.channels.insert(name, row.to_numbers())?;
-    Ok(())
+    writes.store(channel, &mut row)
 }
 
 /// A file that can be told to accept no writes.
@@ -203,6 +207,31 @@ async fn some_seeds_agree_with_the_model() {
     for seed in 0..5 {
         clauses::agrees_with_a_model_from(&RedbHarness, seed).await;
     }
+}
+
+#[tokio::test]
+async fn keys_are_removed_once_they_have_expired_and_those_appended_again_stay() {
+    let (harness, room) = (RedbHarness, Channel::new("room").unwrap());
+    let place = harness.place(Retention::default().key_window(Duration::from_secs(10))).await;
+    let append = |keys: &'static [&str]| {
+        let events = keys.iter().map(|key| Event::text("x").keyed(key).unwrap());
+        place.store.append(&room, Append::new(events))
+    };
+    let stored = || async {
+        let count = |inner: &store::Inner| {
+            inner.write(|writes| {
+                let (keys, order) = (writes.transaction.open_table(KEYS)?, writes.transaction.open_table(KEY_ORDER)?);
+                Ok((keys.len()?, order.len()?))
+            })
+        };
+        place.store.call(count).await.unwrap()
+    };
+    append(&["a", "b", "c"]).await.unwrap();
+    assert_eq!(stored().await, (3, 3));
+    harness.advance(&place, Duration::from_secs(11)).await;
+    assert_eq!(append(&["b"]).await.unwrap().entries.len(), 1);
+    assert_eq!(stored().await, (1, 1));
+    assert_eq!(append(&["b"]).await.unwrap().entries.len(), 0);
 }
 
 #[tokio::test]

@@ -8,8 +8,12 @@
 //! **What is stored.** Per place an epoch ([`fresh_epoch`](super::resume::fresh_epoch), drawn once) and a floor per bucket of
 //! names ([`floor`](super::floor)). Per channel its [`LogState`]: the record and what retention needs. Per entry its tag, that of
 //! its predecessor, its stamp, time, name and data; text and other JSON are told apart by
-//! [`Data::as_text`](crate::Data::as_text). Per key its receipt, [`fingerprint`](super::fingerprint) and stamp. Data that other
-//! versions will read begin with a [`Format`](super::Format).
+//! [`Data::as_text`](crate::Data::as_text). Per key its stamp, and what is [`Known`] of it: the receipt and the
+//! [`fingerprint`](super::fingerprint). Data that other versions will read begin with a [`Format`](super::Format).
+//!
+//! A store of rows may have a column for each of these. In one of keys and bytes an entry is what [`encode_entry`] makes of it, which
+//! has its own version and detects damage, and the others are numbers: [`LogState::to_numbers`], [`Known::to_numbers`],
+//! [`Keep::to_numbers`].
 //!
 //! **The writes.** A store that keeps rows, and changes them in transactions, implements [`WriteTransaction`]: how a row is stored
 //! is its own, and appends, inits, deletes and retention are there. Any other store makes an append one atomic step:
@@ -40,6 +44,8 @@
 //! **Errors.** What may have been written and is not known to be is [`StoreError::Unknown`](super::StoreError::Unknown); whatever
 //! changed nothing and may succeed later is `Unavailable`, or `Full`. Callers that share a failed write each get a
 //! [`StoreError::shared`](super::StoreError::shared).
+//!
+//! **Health.** [`ObservedHealth`] has what the last calls observed, and lets one task at a time look for the end of a problem.
 //!
 //! **Proof.** Describe how to open the store in a [`Harness`](../../testing/trait.Harness.html), and run every clause of the contract
 //! with [`conformance_tests!`](../../testing/macro.conformance_tests.html) (feature `testing`).
@@ -148,11 +154,13 @@
 mod absent_channels;
 mod change_queue;
 mod changes;
+mod codec;
 mod decision;
 mod jitter;
 mod keep;
 mod keys;
 mod log_state;
+mod observed_health;
 mod page;
 mod sequencer;
 mod size;
@@ -165,11 +173,13 @@ mod write_transaction;
 pub use self::{
     absent_channels::AbsentChannels,
     changes::Changes,
+    codec::{decode_entry, encode_entry},
     decision::{Addition, Before, Decision, Draft, init_start},
     jitter::{Backoff, jittered},
     keep::Keep,
     keys::{Fingerprints, Known},
     log_state::LogState,
+    observed_health::{ObservedHealth, Probe},
     page::{PageBuilder, empty_page, listing_start, outcome_of},
     sequencer::Sequencer,
     size::{check_append_size, check_init_size, entry_size, events_size},

@@ -160,7 +160,6 @@ mod changes;
 mod channel_row;
 mod checkpoint;
 mod checkpointer;
-mod checksum;
 mod columns;
 mod commit_error;
 mod committer;

@@ -170,7 +170,6 @@ mod listing;
 mod listing_cache;
 mod log;
 mod node_settings;
-mod observed_health;
 mod open;
 mod options;
 mod page;

@@ -258,11 +258,11 @@ impl Store for RedisStore {
         if !shared.is_connected() {
             return Health::Unavailable;
         }
-        if let Some(health) = shared.observed_health.get() {
-            shared.retry_write();
-            return health;
+        shared.retry_write();
+        match shared.observed_health.get() {
+            Health::Ready if self.0.listener.is_armed() == Some(false) => Health::Degraded,
+            observed => observed,
         }
-        if self.0.listener.is_armed() == Some(false) { Health::Degraded } else { Health::Ready }
     }
 
     fn upkeep(&self) -> Upkeep {

@@ -3,6 +3,7 @@
 use std::collections::{HashMap, hash_map};
 
 use crate::{
+    cursor::Cursor,
     event::{Event, EventKey},
     store::{Receipt, StoreError, fingerprint},
 };
@@ -22,6 +23,29 @@ impl Known {
     #[must_use]
     pub fn new(receipt: Receipt, print: Option<u64>) -> Self {
         Self { receipt: Receipt { duplicate: true, ..receipt }, print }
+    }
+
+    /// All of it, for a store that stores numbers.
+    #[must_use]
+    pub fn to_numbers(&self) -> [u64; 6] {
+        let Receipt { cursor: Cursor { epoch, seq, tag }, time, .. } = self.receipt;
+        [epoch, seq, tag.into(), time, self.print.is_some().into(), self.print.unwrap_or_default()]
+    }
+
+    /// What [`to_numbers`](Self::to_numbers) returned.
+    ///
+    /// ```
+    /// use tower_events::{Cursor, store::{Receipt, kit::Known}};
+    ///
+    /// let receipt = Receipt::appended(Cursor { epoch: 7, seq: 41, tag: 11 }, 1_732_094_400_123);
+    /// for known in [Known::new(receipt, Some(4711)), Known::new(receipt, None)] {
+    ///     assert_eq!(Known::from_numbers(known.to_numbers()), known);
+    /// }
+    /// ```
+    #[must_use]
+    pub fn from_numbers([epoch, seq, tag, time, has_print, print]: [u64; 6]) -> Self {
+        let receipt = Receipt::duplicate(Cursor { epoch, seq, tag: tag as u32 }, time);
+        Self { receipt, print: (has_print != 0).then_some(print) }
     }
 
     fn is_of(&self, print: u64) -> bool {
@@ -99,7 +123,6 @@ pub(super) fn judge<E: From<StoreError>>(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cursor::Cursor;
 
     #[test]
     fn a_key_stands_for_one_event() {

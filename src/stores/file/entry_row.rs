@@ -3,7 +3,6 @@
 use rusqlite::{Connection, Row};
 
 use super::{
-    checksum::Checksum,
     columns::read_u64,
     error::{corrupt, from_sql},
 };
@@ -11,7 +10,7 @@ use crate::{
     channel::Channel,
     cursor::Cursor,
     event::{Data, EventName, MAX_TIME},
-    store::{Entry, StoreError},
+    store::{Entry, StoreError, checksum::Checksum},
 };
 
 /// The columns that [`read`] reads, in order.

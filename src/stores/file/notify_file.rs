@@ -15,10 +15,8 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::{
-    checksum::Checksum,
-    paths::{Paths, identity_of},
-};
+use super::paths::{Paths, identity_of};
+use crate::store::checksum::Checksum;
 
 /// What one store has changed in one channel by one commit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -6,24 +6,22 @@ use std::{
     time::Duration,
 };
 
-use super::{observed_health::Condition, shared::Inner, timing::jittered};
-use crate::store::{Health, StoreError};
+use super::{error::refuses_only_writes, shared::Inner, timing::jittered};
+use crate::store::{Health, StoreError, kit::Probe};
 
 impl Inner {
     pub(super) fn health(&self) -> Health {
-        match self.observed_health.condition() {
+        match self.observed_health.get() {
             _ if !self.connection.is_connected() => Health::Unavailable,
-            Condition::Unavailable => Health::Unavailable,
-            Condition::ReadOnly => Health::ReadOnly,
-            Condition::Healthy if self.consumer.watchers.are_late() => Health::Degraded,
-            Condition::Healthy => Health::Ready,
+            Health::Ready if self.consumer.watchers.are_late() => Health::Degraded,
+            observed => observed,
         }
     }
 
     /// Records the outcome of a call that reads. One that succeeds says nothing about writes.
     pub(super) fn note_read<T>(self: &Arc<Self>, found: Result<T, StoreError>) -> Result<T, StoreError> {
-        if let Some(condition) = found.as_ref().err().and_then(Condition::of) {
-            self.set_condition(condition);
+        if let Some(health) = found.as_ref().err().and_then(health_of) {
+            self.set_health(health);
         }
         found
     }
@@ -31,14 +29,15 @@ impl Inner {
     /// Records the outcome of a call that writes.
     pub(super) fn note_write<T>(self: &Arc<Self>, found: Result<T, StoreError>) -> Result<T, StoreError> {
         if found.is_ok() {
-            self.set_condition(Condition::Healthy);
+            self.set_health(Health::Ready);
         }
         self.note_read(found)
     }
 
-    fn set_condition(self: &Arc<Self>, condition: Condition) {
-        if self.observed_health.set(condition) {
-            self.runtime.spawn(probe_until_healthy(Arc::downgrade(self)));
+    fn set_health(self: &Arc<Self>, health: Health) {
+        self.observed_health.set(health);
+        if let Some(probe) = self.observed_health.probe() {
+            self.runtime.spawn(probe_until_ready(Arc::downgrade(self), probe));
         }
     }
 
@@ -56,19 +55,30 @@ impl Inner {
     }
 }
 
-/// Probes until the store is healthy again.
-async fn probe_until_healthy(inner: Weak<Inner>) {
+/// What an error says about the store; `None` if it says nothing.
+fn health_of(error: &StoreError) -> Option<Health> {
+    match error {
+        error if refuses_only_writes(error) => Some(Health::ReadOnly),
+        StoreError::Unavailable(_) | StoreError::Unknown(_) | StoreError::NewerFormat { .. } => {
+            Some(Health::Unavailable)
+        }
+        _ => None,
+    }
+}
+
+/// Probes until the store is ready again.
+async fn probe_until_ready(inner: Weak<Inner>, mut probe: Probe) {
     loop {
         tokio::time::sleep(jittered(PROBE_EVERY)).await;
         let Some(inner) = inner.upgrade() else { return };
-        if !inner.observed_health.goes_on_probing() {
+        if !probe.goes_on() {
             return;
         }
         inner.connection.reconnect_if_inbox_denied().await;
         let found = inner.probe().await;
-        inner.observed_health.set(match found.as_ref().err() {
-            None => Condition::Healthy,
-            Some(error) => Condition::of(error).unwrap_or(Condition::Unavailable),
+        inner.observed_health.set(match found {
+            Ok(()) => Health::Ready,
+            Err(error) => health_of(&error).unwrap_or(Health::Unavailable),
         });
     }
 }

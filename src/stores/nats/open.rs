@@ -7,10 +7,10 @@ use tokio::runtime::Handle;
 use super::{
     agreed_retention, channel_states::ChannelStates, connection::Connection, connection_settings::ConnectionSettings,
     consumer_slot::ConsumerSlot, current_place::CurrentPlace, fairness, head_table::HeadCache, janitor,
-    listing_cache::ListingCache, node_settings::AgreedKeep, observed_health::ObservedHealth, page_ends::PageEnds,
-    server_clock::ServerClock, settings::Settings, shared::Inner, turns::Turns, write::Queues,
+    listing_cache::ListingCache, node_settings::AgreedKeep, page_ends::PageEnds, server_clock::ServerClock,
+    settings::Settings, shared::Inner, turns::Turns, write::Queues,
 };
-use crate::store::{OpenError, UpkeepNotes, log_pace::ChannelLog};
+use crate::store::{OpenError, UpkeepNotes, kit::ObservedHealth, log_pace::ChannelLog};
 
 impl Inner {
     pub(super) async fn open(

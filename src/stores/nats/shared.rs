@@ -7,12 +7,12 @@ use tokio::runtime::Handle;
 use super::{
     api::ReadFrom, channel_states::ChannelStates, connection::Connection, consumer_slot::ConsumerSlot,
     current_place::CurrentPlace, head_table::HeadCache, listing_cache::ListingCache, log::Log,
-    node_settings::AgreedKeep, observed_health::ObservedHealth, page_ends::PageEnds, place::Place,
-    server_clock::ServerClock, settings::Settings, turns::Turns, write::Queues,
+    node_settings::AgreedKeep, page_ends::PageEnds, place::Place, server_clock::ServerClock, settings::Settings,
+    turns::Turns, write::Queues,
 };
 use crate::{
     channel::Channel,
-    store::{UpkeepNotes, log_pace::ChannelLog},
+    store::{UpkeepNotes, kit::ObservedHealth, log_pace::ChannelLog},
 };
 
 /// What the clones of a store share.

@@ -68,7 +68,7 @@ async fn heads_of_chunk(
     for _ in 0..4 {
         let place = shared.place(deadline).await?;
         let answers = shared.reads.ask(pipeline.clone(), deadline).await.map_err(CallError::into_read_error);
-        let answers = answers.inspect_err(|error| shared.observed_health.note_read(error))?;
+        let answers = answers.inspect_err(|error| shared.note_read(error))?;
         let [Value::Array(fields), Value::Array(time)] = &*answers else { return Err(malformed("heads")) };
         let now = shared.settings.clock.as_ref().map_or_else(|| server_time(time), |clock| Some(clock.now()));
         let answer = PlaceReply { place, now: now.ok_or_else(|| malformed("time"))?, with_floor, fields };

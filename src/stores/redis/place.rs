@@ -66,18 +66,18 @@ impl Shared {
         }
     }
 
-    /// Writes again to see whether the problem is over, for a node that otherwise writes nothing; at most once per
-    /// second.
+    /// While there is a problem, writes again to see whether it is over, for a node that otherwise writes nothing; at most
+    /// once per second.
     pub(super) fn retry_write(self: &Arc<Self>) {
         let Ok(runtime) = Handle::try_current() else { return };
-        let Ok(mut tried) = Arc::clone(&self.observed_health.last_attempt).try_lock_owned() else { return };
-        if self.observed_health.get().is_some() && tried.is_none_or(|tried| tried.elapsed() > RETRY_EVERY) {
-            let shared = Arc::clone(self);
-            runtime.spawn(async move {
-                shared.observed_health.note_write(&shared.open(shared.deadline()).await);
-                *tried = Some(Instant::now());
-            });
-        }
+        let Some(probe) = self.observed_health.probe() else { return };
+        let shared = Arc::clone(self);
+        runtime.spawn(async move {
+            shared.note_write(&shared.open(shared.deadline()).await);
+            drop(shared);
+            tokio::time::sleep(RETRY_EVERY).await;
+            drop(probe);
+        });
     }
 }
 

@@ -13,7 +13,6 @@ use super::{
     connection::Connection,
     endpoint::Endpoint,
     error::{CallError, malformed},
-    health::ObservedHealth,
     janitor::Janitor,
     primary::PrimaryTerm,
     script::{Op, Scripts},
@@ -23,7 +22,7 @@ use crate::{
     channel::Channel,
     store::{
         StoreError, UpkeepNotes, floor,
-        kit::{AbsentChannels, Keep},
+        kit::{AbsentChannels, Keep, ObservedHealth},
         log_pace::ChannelLog,
     },
     stores::outage_log::OutageLog,
@@ -116,8 +115,8 @@ impl Shared {
     ) -> Result<(u64, Vec<Value>), StoreError> {
         let answer = self.call_current_place(connection, op, channels, deadline, to_store_error, build).await;
         match &answer {
-            _ if matches!(op, Op::Append | Op::Init) => self.observed_health.note_write(&answer),
-            Err(error) => self.observed_health.note_read(error),
+            _ if matches!(op, Op::Append | Op::Init) => self.note_write(&answer),
+            Err(error) => self.note_read(error),
             Ok(_) => {}
         }
         answer

@@ -2,20 +2,20 @@
 
 /// Depends on the order of the numbers and bytes.
 #[derive(Clone, Copy)]
-pub(super) struct Checksum(u64);
+pub(crate) struct Checksum(u64);
 
 impl Checksum {
-    pub(super) fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self(0x9e37_79b9_7f4a_7c15)
     }
 
-    pub(super) fn number(self, number: u64) -> Self {
+    pub(crate) fn number(self, number: u64) -> Self {
         // As in FxHash and wyhash: an odd multiplier spreads each bit upwards, and the rotation brings the upper ones
         // down.
         Self((self.0.rotate_left(26) ^ number).wrapping_mul(0xd6e8_feb8_6659_fd93))
     }
 
-    pub(super) fn bytes(self, bytes: &[u8]) -> Self {
+    pub(crate) fn bytes(self, bytes: &[u8]) -> Self {
         let words = bytes.chunks(8).map(|chunk| {
             let whole = chunk.try_into().map(u64::from_le_bytes);
             whole.unwrap_or_else(|_| chunk.iter().fold(0, |word, byte| word << 8 | u64::from(*byte)))
@@ -23,7 +23,7 @@ impl Checksum {
         words.fold(self.number(bytes.len() as u64), Self::number)
     }
 
-    pub(super) fn finish(self) -> u64 {
+    pub(crate) fn finish(self) -> u64 {
         let folded = (self.0 ^ (self.0 >> 32)).wrapping_mul(0xd6e8_feb8_6659_fd93);
         folded ^ (folded >> 29)
     }
