@@ -133,9 +133,6 @@ impl ChannelReader {
         if page.next == page.head.cursor {
             self.history_end = HistoryEnd::Reached;
         }
-        match page.is_next_proven {
-            true => self.follow_ring(page.next),
-            false => self.prove(page.next),
-        }
+        if page.is_next_proven { self.follow_ring(page.next) } else { self.prove(page.next) }
     }
 }
