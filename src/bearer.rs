@@ -143,10 +143,13 @@ mod tests {
         (request.uri().to_string(), values.map(|value| value.to_str().unwrap().to_owned()).collect())
     }
 
+    /// The URI, its headers, and both behind the layer.
+    type Case<'a> = (&'a str, &'a [(&'static str, &'a str)], &'a str, &'a [&'a str]);
+
     #[test]
     fn the_header_comes_before_the_query_and_the_query_before_the_cookie() {
         let (header, cookie) = (("authorization", "Basic eA=="), ("cookie", "a=b; token=c"));
-        let table: [(&str, &[(&str, &str)], &str, &[&str]); 7] = [
+        let table: [Case<'_>; 7] = [
             ("/e?a=1", &[], "/e?a=1", &[]),
             ("/e?access_token=q&a=1", &[header, cookie], "/e?a=1", &["Basic eA=="]),
             ("/e?access_token=q&a=1", &[cookie], "/e?a=1", &["Bearer q"]),
