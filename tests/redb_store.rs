@@ -101,7 +101,7 @@ impl Harness for RedbHarness {
 
     async fn lose_tail(&self, place: &Place, channel: &Channel, n: u64) -> Result<(), Unable> {
         let channel = channel.clone();
-        place.store.call(move |inner| inner.write(|writes| lose_tail(writes, &channel, n))).await.unwrap();
+        place.store.write(move |writes| lose_tail(writes, &channel, n)).await.unwrap();
         Ok(())
     }
 
@@ -218,13 +218,11 @@ async fn keys_are_removed_once_they_have_expired_and_those_appended_again_stay()
         place.store.append(&room, Append::new(events))
     };
     let stored = || async {
-        let count = |inner: &store::Inner| {
-            inner.write(|writes| {
-                let (keys, order) = (writes.transaction.open_table(KEYS)?, writes.transaction.open_table(KEY_ORDER)?);
-                Ok((keys.len()?, order.len()?))
-            })
+        let count = |writes: &mut Writes<'_>| {
+            let (keys, order) = (writes.transaction.open_table(KEYS)?, writes.transaction.open_table(KEY_ORDER)?);
+            Ok((keys.len()?, order.len()?))
         };
-        place.store.call(count).await.unwrap()
+        place.store.write(count).await.unwrap()
     };
     append(&["a", "b", "c"]).await.unwrap();
     assert_eq!(stored().await, (3, 3));

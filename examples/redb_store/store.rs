@@ -6,7 +6,11 @@ use std::{slice, sync::Arc};
 
 use futures_core::Stream;
 use redb::{Database, DatabaseError};
-use tokio::{runtime::Handle, sync::Mutex, task::spawn_blocking};
+use tokio::{
+    runtime::Handle,
+    sync::{Mutex, OwnedMutexGuard},
+    task::spawn_blocking,
+};
 use tower_events::{
     Channel, Event, Retention, Store, StoreError,
     store::{
@@ -26,7 +30,7 @@ use super::{
 #[derive(Clone)]
 pub(crate) struct RedbStore(Arc<Inner>);
 
-pub(crate) struct Inner {
+struct Inner {
     open: Box<dyn Fn() -> Result<Database, DatabaseError> + Send + Sync>,
     /// `None` after a failure, until it is opened again.
     database: Mutex<Option<Arc<Database>>>,
@@ -36,8 +40,9 @@ pub(crate) struct Inner {
     earlier: (Keep, u64),
     clock: Clock,
     watchers: Watchers,
-    /// Held from a write until its hints are queued, so that they come in the order of the writes.
-    writing: Mutex<()>,
+    /// Held from a write until its hints are queued, so that they come in the order of the writes. Given in the order of the calls:
+    /// one that was dropped, and is being done all the same, is over before the next.
+    turn: Arc<Mutex<()>>,
     health: ObservedHealth,
 }
 
@@ -61,7 +66,7 @@ impl RedbStore {
             earlier: (earlier, until),
             clock,
             watchers: Watchers::armed(),
-            writing: Mutex::default(),
+            turn: Arc::default(),
             health: ObservedHealth::default(),
         })))
     }
@@ -76,15 +81,25 @@ impl RedbStore {
         self.call(move |inner| {
             let stale = inner.snapshot()?.stale(&of)?;
             if !stale.is_empty() {
-                inner.write(|writes| stale.iter().try_for_each(|channel| writes.retained(channel).map(drop)))?;
+                let turn = Arc::clone(&inner.turn).blocking_lock_owned();
+                inner.write(turn, |writes| stale.iter().try_for_each(|channel| writes.retained(channel).map(drop)))?;
             }
             act(&inner.snapshot()?)
         })
         .await
     }
 
+    /// Runs `act` in a write transaction.
+    pub(crate) async fn write<T: Send + 'static>(
+        &self,
+        act: impl FnOnce(&mut Writes<'_>) -> Result<T, Failure> + Send + 'static,
+    ) -> Result<T, StoreError> {
+        let turn = Arc::clone(&self.0.turn).lock_owned().await;
+        self.call(move |inner| inner.write(turn, act)).await
+    }
+
     /// Calls `act` on a thread that may block. After a failure of the medium the file is closed; the next call opens it again.
-    pub(crate) async fn call<T: Send + 'static>(
+    async fn call<T: Send + 'static>(
         &self,
         act: impl FnOnce(&Inner) -> Result<T, Failure> + Send + 'static,
     ) -> Result<T, StoreError> {
@@ -115,8 +130,11 @@ impl Inner {
     }
 
     /// One write transaction, whose changes are told once it is committed.
-    pub(crate) fn write<T>(&self, act: impl FnOnce(&mut Writes<'_>) -> Result<T, Failure>) -> Result<T, Failure> {
-        let order = self.writing.blocking_lock();
+    fn write<T>(
+        &self,
+        turn: OwnedMutexGuard<()>,
+        act: impl FnOnce(&mut Writes<'_>) -> Result<T, Failure>,
+    ) -> Result<T, Failure> {
         let transaction = self.database()?.begin_write()?;
         let mut writes = Writes { transaction: &transaction, limits: self.limits(), changes: Vec::new() };
         let done = act(&mut writes)?;
@@ -126,7 +144,7 @@ impl Inner {
         transaction.commit().map_err(|error| StoreError::Unknown(error.into()))?;
         self.health.set(Health::Ready);
         let wakers = self.watchers.queue_all(&changes);
-        drop(order);
+        drop(turn);
         wakers.wake();
         Ok(done)
     }
@@ -142,7 +160,7 @@ impl Store for RedbStore {
     async fn append(&self, channel: &Channel, append: Append) -> Result<Appended, StoreError> {
         check_append_size(&self.0.retention, channel, &append.events, MAX_APPEND_BYTES)?;
         let (channel, prints) = (channel.clone(), Fingerprints::of(&append.events));
-        self.call(move |inner| inner.write(|writes| writes.append(&channel, &append, prints))).await
+        self.write(move |writes| writes.append(&channel, &append, prints)).await
     }
 
     async fn read(&self, channel: &Channel, start: Start, limit: Limit) -> Result<Page, StoreError> {
@@ -158,12 +176,12 @@ impl Store for RedbStore {
     async fn init(&self, channel: &Channel, events: Vec<Event>, expect: Expect) -> Result<Head, StoreError> {
         check_init_size(channel, &events, MAX_APPEND_BYTES)?;
         let channel = channel.clone();
-        self.call(move |inner| inner.write(|writes| writes.init(&channel, &events, expect))).await
+        self.write(move |writes| writes.init(&channel, &events, expect)).await
     }
 
     async fn delete(&self, channel: &Channel) -> Result<(), StoreError> {
         let channel = channel.clone();
-        self.call(move |inner| inner.write(|writes| writes.delete(&channel))).await
+        self.write(move |writes| writes.delete(&channel)).await
     }
 
     async fn channels(
@@ -189,7 +207,7 @@ impl Store for RedbStore {
         if let (Ok(runtime), Some(probe)) = (Handle::try_current(), self.0.health.probe()) {
             let store = self.clone();
             runtime.spawn(async move {
-                _ = store.call(|inner| inner.write(|_| Ok(()))).await;
+                _ = store.write(|_| Ok(())).await;
                 drop(probe);
             });
         }
